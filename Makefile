@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Every target makes the virtual environment it needs by itself: only make and Python 3.11 or later have to be there.
+# Another interpreter: make test PYTHON=python3.13      Another place for the environment: make test VENV=/tmp/venv
+# Pass options on: make test ARGS="-k split -x"         make demo ARGS="--duration 60"
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV   ?= .venv
+CONFIG ?= deploy/samples/helloworld
+ARGS   ?=
+
+BIN := $(VENV)/bin
+# One stamp per requirements file: it is newer than the file when the environment holds exactly what the file names.
+DEV_STAMP   := $(VENV)/.stamp-dev
+BENCH_STAMP := $(VENV)/.stamp-bench
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## Environment ---------------------------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found; name one with PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: acmgproxy needs Python 3.11 or later, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another with PYTHON=..." >&2; exit 1; }
+	@echo "making the virtual environment $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "make: $(PYTHON) -m venv failed (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+
+$(DEV_STAMP): requirements/dev.txt pyproject.toml | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(BENCH_STAMP): requirements/bench.txt | $(DEV_STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+.PHONY: install
+install: $(DEV_STAMP) ## make the virtual environment with everything for development
+
+.PHONY: lock
+lock: $(DEV_STAMP) ## resolve requirements/*.txt again, ignoring releases of the last seven days
+	@$(call compile,runtime,)
+	@$(call compile,dev,--group pyproject.toml:dev --constraint requirements/runtime.txt)
+	@$(call compile-group,build,--group pyproject.toml:build --constraint requirements/dev.txt)
+	@$(call compile-group,bench,--group pyproject.toml:bench)
+
+# No configuration, index or link of this machine may reach the files: they must mean the same everywhere.
+UV_COMPILE = env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
+  $(BIN)/uv --no-config pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --exclude-newer "7 days" \
+  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
+compile       = $(UV_COMPILE) pyproject.toml $(2) --output-file requirements/$(1).txt
+compile-group = $(UV_COMPILE) $(2) --output-file requirements/$(1).txt
+
+## Use -----------------------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(DEV_STAMP) ## see it work: traffic split, configuration change and a killed server, without a lost request
+	@$(BIN)/python -m acmgproxy demo $(ARGS)
+
+.PHONY: run
+run: $(DEV_STAMP) ## run the gateway on a directory of Kubernetes YAML (CONFIG=dir)
+	@exec $(BIN)/python -m acmgproxy run --config $(CONFIG) $(ARGS)
+
+## Quality -------------------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(DEV_STAMP) ## run all tests
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+
+.PHONY: lint
+lint: $(DEV_STAMP) ## style, formatting, types, import contracts, spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+
+.PHONY: format
+format: $(DEV_STAMP) ## format the code and repair what ruff can
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+.PHONY: coverage
+coverage: $(DEV_STAMP) ## run all tests and measure branch coverage (100 % of routing and the framing layer)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --cov --cov-report= --cov-fail-under=0 $(ARGS)
+	@$(BIN)/coverage report
+	@$(BIN)/coverage report --include='routing/*,acmgproxy/h1/*' --fail-under=100
+
+.PHONY: check
+check: lint test ## lint, then test
+
+.PHONY: hooks
+hooks: $(DEV_STAMP) ## check every commit before it is made (git hooks, no network needed)
+	@$(BIN)/pre-commit install
+
+.PHONY: bench-quick
+bench-quick: $(BENCH_STAMP) ## compare with nginx, HAProxy and Envoy in under a minute
+	@$(BIN)/python -m bench quick $(ARGS)
+
+.PHONY: bench
+bench: $(BENCH_STAMP) ## micro-benchmarks of the hot path, then the comparison
+	@$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only -p no:randomly $(ARGS)
+	@$(BIN)/python -m bench quick
+
+## Package -------------------------------------------------------------------------------------------------------------------
+
+.PHONY: build
+build: $(DEV_STAMP) ## make the wheel and the source archive in dist/
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build
+
+.PHONY: image
+image: ## make the container image acmgproxy:dev (needs docker or podman)
+	@$$(command -v docker || command -v podman) build --tag acmgproxy:dev .
+
+.PHONY: clean
+clean: ## remove everything the other targets made
+	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks htmlcov .coverage .coverage.*
+	@find acmgproxy routing discovery bench tests -name __pycache__ -type d -prune -exec rm -rf {} +

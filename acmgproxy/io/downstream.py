@@ -1,0 +1,454 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client's connection: reads requests, one at a time, and writes answers in order.
+
+    HEAD ──head complete──▶ BODY ──body complete──▶ BUSY ──answer complete──▶ HEAD
+      │                       │                       │
+      └── invalid, too slow ──┴─── answer says close ─┴──▶ LINGER ──▶ closed
+
+HEAD: between requests or in the middle of a head. BODY: the body of the present request is coming. BUSY: the request is whole, the
+answer is not; what comes meanwhile are pipelined requests, kept up to a bound (RFC 9112 section 9.3.2). LINGER: the last answer has
+been written; what still comes is read and dropped, so that the client reads the answer instead of a reset (section 9.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from acmgproxy.h1.buffer import END_OF_HEAD, HeadBuffer
+from acmgproxy.h1.build import CONTINUE, local_response
+from acmgproxy.h1.chunked import ChunkedDecoder
+from acmgproxy.h1.errors import HeadError
+from acmgproxy.h1.request import CHUNKED, RequestHead, parse_request_head
+from acmgproxy.io.exchange import Exchange
+
+if TYPE_CHECKING:
+    from acmgproxy.dataplane import DataPlane, Listening
+    from acmgproxy.io.upstream import Upstream
+    from routing.headers import HeaderProgram
+    from routing.table import Caller, CompiledListener
+
+__all__ = ["Downstream"]
+
+_HEAD, _BODY, _BUSY, _LINGER = range(4)
+_BY_EXCHANGE, _BY_PIPELINE = 1, 2
+_CARRIAGE_RETURN = 13
+
+
+class Downstream(asyncio.Protocol):
+    """One client connection.
+
+    Attributes:
+        listener: the compiled listener it came in on.
+        caller: who the client is, None when its address is no known pod's.
+        exchange: the request being served.
+        local_port: Service port the client connected to (on the shared listener, the port itself).
+        read_at: monotonic seconds of the last body bytes from the client.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_buffer",
+        "_decoder",
+        "_forwarded",
+        "_head_buffer",
+        "_left",
+        "_parsing",
+        "_state",
+        "_write_paused",
+        "caller",
+        "default_authority",
+        "exchange",
+        "idle_since",
+        "listener",
+        "local_port",
+        "peer",
+        "plane",
+        "read_at",
+        "transport",
+        "wake",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, plane: DataPlane, listening: Listening) -> None:
+        # per connection
+        self.plane = plane
+        self.listener: CompiledListener = listening.compiled
+        self.default_authority = listening.authority
+        self.local_port = self.listener.port or listening.port
+        self.caller: Caller | None = None
+        self.peer = ""
+        self.idle_since = 0.0
+        self.wake = inf
+        self._forwarded = b""
+        self._blocked = 0
+        self._write_paused = False
+        self._parsing = False
+        # per request
+        self.exchange: Exchange | None = None
+        self.read_at = 0.0
+        self._state = _HEAD
+        self._buffer = b""
+        self._head_buffer: HeadBuffer | None = None
+        self._left = 0
+        self._decoder: ChunkedDecoder | None = None
+
+    def __repr__(self) -> str:
+        return f"Downstream({self.peer}, {('HEAD', 'BODY', 'BUSY', 'LINGER')[self._state]}, {self.exchange!r})"
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Learn who calls."""
+        self.transport = transport = cast("asyncio.Transport", transport)
+        plane = self.plane
+        transport.set_write_buffer_limits(high=plane.settings.write_high_bytes)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if peer else ""
+        self.caller = plane.table.caller(self.peer)
+        self._forwarded = b"x-forwarded-for: " + self.peer.encode()
+        plane.downstreams.add(self)
+        plane.counters["downstream_connections_total"] += 1
+        self.idle_since = now = plane.clock()
+        plane.deadlines.wake_by(self, now + plane.settings.keepalive_idle_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; whatever is wrong with the request is answered and ends the connection."""
+        if self._state == _HEAD:
+            if self._buffer:
+                data, self._buffer = self._buffer + data, b""
+            self._parse(data)
+        elif self._state == _BODY:
+            self.read_at = self.plane.clock()
+            rest = self._read_body(data)
+            if rest:
+                self._parse(rest)
+        elif self._state == _BUSY:
+            self._buffer += data
+            if len(self._buffer) > self.plane.settings.pipeline_bytes:
+                self._block(_BY_PIPELINE)
+
+    def eof_received(self) -> bool:
+        """The client has sent all it wants to. A complete request is still answered (RFC 9112 section 9.6)."""
+        exchange = self.exchange
+        if self._state == _BUSY and exchange is not None:
+            exchange.head.keep_alive = False
+            return True
+        if self._state == _BODY and exchange is not None and not exchange.finished:
+            exchange.on_downstream_lost()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self.plane.deadlines.forget(self)
+        self.plane.forget(self)
+        exchange, self.exchange = self.exchange, None
+        self._state = _LINGER
+        self._buffer = b""
+        if exchange is not None:
+            exchange.on_downstream_lost()
+
+    def pause_writing(self) -> None:
+        """The client reads slowly: stop reading the upstream."""
+        self._write_paused = True
+        if self.exchange is not None and self.exchange.upstream is not None:
+            self.exchange.upstream.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._write_paused = False
+        if self.exchange is not None:
+            self.exchange.active_at = self.plane.clock()
+            if self.exchange.upstream is not None:
+                self.exchange.upstream.transport.resume_reading()
+
+    def on_wake(self, now: float) -> float:
+        """Act when something takes too long: a head, the next request, the exchange, the client's goodbye."""
+        exchange = self.exchange
+        if exchange is not None and not exchange.finished:
+            return exchange.on_wake(now)
+        due = self._due()
+        if due > now:
+            return due
+        if self._state == _HEAD and self._head_buffer is not None:
+            self.plane.counters["downstream_header_timeouts"] += 1
+            self._refuse(HeadError(408, "request head did not come in time"))
+            return self._due()
+        self.transport.close()
+        return inf
+
+    def _due(self) -> float:
+        """Until when the connection may stay as it is while no exchange is under way."""
+        settings = self.plane.settings
+        if self._state != _HEAD:
+            return self.idle_since + settings.linger_timeout_s
+        if self._head_buffer is not None:
+            return self.idle_since + settings.headers_timeout_s
+        return self.idle_since + settings.keepalive_idle_timeout_s
+
+    def _idle_from_now(self) -> None:
+        """Begin a state with a time limit of its own."""
+        self.idle_since = self.plane.clock()
+        self.plane.deadlines.wake_by(self, self._due())
+
+    # -- reading requests
+
+    def _parse(self, data: bytes) -> None:
+        """Take requests out of `data` until one is not complete or has to be waited for.
+
+        A request that is answered at once does not call this again, however many follow it: `_next` leaves that to the loop.
+        """
+        self._parsing = True
+        try:
+            while data and self._state == _HEAD:
+                found = self._take_head(data)
+                if found is None:
+                    break
+                raw, data = found
+                data = self._start(parse_request_head(raw, self.plane.settings.limits), data)
+                if not data:
+                    data, self._buffer = self._buffer, b""
+            else:
+                if self._state != _LINGER:
+                    self._buffer = data
+        except HeadError as error:
+            self._refuse(error)
+        finally:
+            self._parsing = False
+
+    def _take_head(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Split the next head off, or keep what there is of it."""
+        limits = self.plane.settings.limits
+        if self._head_buffer is None:
+            end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
+            if end >= len(END_OF_HEAD) and data[0] != _CARRIAGE_RETURN:
+                if end > limits.max_head_bytes:
+                    raise HeadError(431, "head too large")
+                return (data, b"") if end == len(data) else (data[:end], data[end:])
+            self._head_buffer = HeadBuffer(httptools.HttpRequestParser, 431, limits, skip_blank=True)
+            self._idle_from_now()
+        found = self._head_buffer.add(data)
+        if found is not None:
+            self._head_buffer = None
+        return found
+
+    def _start(self, head: RequestHead, rest: bytes) -> bytes:
+        """Begin serving a request. Returns what follows it in `rest`."""
+        plane = self.plane
+        now = plane.clock()
+        self.exchange = exchange = Exchange(plane, self, head, now)
+        length = head.body_length
+        if length == 0:
+            self._state = _BUSY
+        else:
+            self._state = _BODY
+            self._left = length
+            self._decoder = ChunkedDecoder(plane.settings.limits) if length == CHUNKED else None
+            self.read_at = now
+        exchange.begin()
+        if self._state == _BODY and rest:
+            return self._read_body(rest)
+        return rest
+
+    def _read_body(self, data: bytes) -> bytes:
+        """Hand body data to the exchange. Returns what follows the body."""
+        exchange = self.exchange
+        assert exchange is not None
+        decoder = self._decoder
+        if decoder is not None:
+            try:
+                pieces, rest = decoder.feed(data)
+            except HeadError as error:
+                self._refuse(error)
+                return b""
+            body = b"".join(pieces)
+            if body:
+                exchange.on_request_body(body)
+            if not decoder.done:
+                return b""
+        else:
+            left = self._left
+            body, rest = (data, b"") if len(data) <= left else (data[:left], data[left:])
+            self._left = left - len(body)
+            exchange.on_request_body(body)
+            if self._left:
+                return b""
+        return self._end_body(exchange, rest)
+
+    def _end_body(self, exchange: Exchange, rest: bytes) -> bytes:
+        if self._state != _BODY or self.exchange is not exchange:
+            return b""
+        self._state = _BUSY
+        exchange.on_request_end()
+        if exchange.finished and self.exchange is exchange:
+            self._next()  # answered early, and the rest of its body has been read
+        if self._state == _LINGER:
+            return b""
+        return rest
+
+    def _refuse(self, error: HeadError) -> None:
+        """Answer an invalid request and close. One that is already on its way upstream is cut off there."""
+        self.plane.counters["downstream_protocol_errors"] += 1
+        exchange, self.exchange = self.exchange, None
+        self._state = _LINGER
+        responding = False
+        if exchange is not None:
+            responding = exchange.responding
+            if not exchange.finished:
+                exchange.on_downstream_invalid()
+        else:
+            self.plane.record_refused(self, error)
+        if not responding:
+            body = error.reason.encode()
+            fields = [(b"content-type", b"text/plain")]
+            self.transport.write(local_response(error.status, fields, body, minor=1, close=True, is_head=False))
+        self._linger()
+
+    @property
+    def remote_address(self) -> str:
+        """The client's address and port."""
+        return _address(self.transport.get_extra_info("peername"))
+
+    @property
+    def local_address(self) -> str:
+        """The address and port the client connected to."""
+        return _address(self.transport.get_extra_info("sockname"))
+
+    # -- used by the exchange
+
+    def wake_by(self, when: float) -> None:
+        """Have the exchange asked at `when` or before."""
+        self.plane.deadlines.wake_by(self, when)
+
+    def forwarded_line(self, head: RequestHead) -> bytes:
+        """Return the X-Forwarded-For line: what came, with this client appended (Envoy use_remote_address)."""
+        if head.forwarded_for:
+            return b"x-forwarded-for: " + head.forwarded_for + b"," + self.peer.encode()
+        return self._forwarded
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of an answer."""
+        self.transport.write(data)
+
+    def write_local(
+        self, status: int, fields: list[tuple[bytes, bytes]], body: bytes, program: HeaderProgram | None, *, close: bool
+    ) -> None:
+        """Send an answer of the gateway's own, with the route's response header operations."""
+        exchange = self.exchange
+        assert exchange is not None
+        fields = [*fields, (b"date", self.plane.http_date()), (b"server", b"acmgproxy")]
+        if program is not None:
+            fields = [(name, value) for name, value in fields if name not in program.drop]
+            fields += [
+                (name, value) for name, _, value in (line.partition(b": ") for line in program.lines.split(b"\r\n")) if name
+            ]
+        head = exchange.head
+        self.transport.write(local_response(status, fields, body, minor=head.minor, close=close, is_head=head.method == b"HEAD"))
+
+    def send_continue(self) -> None:
+        """Ask for the body (RFC 9110 section 10.1.1)."""
+        self.transport.write(CONTINUE)
+
+    def can_drain_body(self) -> bool:
+        """Whether the rest of the request's body is small and on its way, so that reading it is cheaper than a new connection."""
+        exchange = self.exchange
+        assert exchange is not None
+        head = exchange.head
+        return (
+            head.keep_alive
+            and not self.plane.draining
+            and not head.expects_continue
+            and 0 < head.body_length <= self.plane.settings.drained_body_bytes
+        )
+
+    def hold_upstream(self, upstream: Upstream) -> None:
+        """An answer will go on: let the upstream wait if this client's buffer is full already."""
+        if self._write_paused:
+            upstream.transport.pause_reading()
+
+    def block_reading(self, exchange: Exchange) -> None:
+        """Stop reading the request body until the upstream takes it."""
+        if self.exchange is exchange:
+            self._block(_BY_EXCHANGE)
+
+    def unblock_reading(self, exchange: Exchange) -> None:
+        """Read the request body again."""
+        if self.exchange is exchange:
+            self.read_at = self.plane.clock()
+            self._unblock(_BY_EXCHANGE)
+
+    def abort_answer(self, *, close_delimited: bool) -> None:
+        """Cut an answer short. An HTTP/1.0 client would take an orderly close for the end of the body."""
+        if close_delimited:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def on_exchange_finished(self, exchange: Exchange) -> None:
+        """Go on with the next request, or end the connection."""
+        if self.exchange is not exchange:
+            return
+        if exchange.close_after:
+            self.exchange = None
+            self._state = _LINGER if self._state == _BODY else _BUSY
+            self._linger()
+        elif self._state == _BUSY:
+            self._next()
+        else:
+            # the rest of the body is read and dropped first; _end_body goes on
+            self._idle_from_now()
+
+    # -- between requests
+
+    def _next(self) -> None:
+        """Go on to the next request, which may have come already."""
+        self.exchange = None
+        self._state = _HEAD
+        if self._blocked:
+            self._unblock(_BY_EXCHANGE | _BY_PIPELINE)
+        plane = self.plane
+        self.idle_since = plane.clock()
+        if self._buffer:
+            if not self._parsing:
+                data, self._buffer = self._buffer, b""
+                self._parse(data)
+        elif plane.draining:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Close; if the client may still be sending, read that first."""
+        if self._state != _LINGER or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._unblock(_BY_EXCHANGE | _BY_PIPELINE)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._idle_from_now()
+
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self.exchange is None and self._state == _HEAD and self._head_buffer is None
+
+    def close_if_idle(self) -> None:
+        """End a kept connection that waits for its next request."""
+        if self.is_idle() and not self._buffer:
+            self.transport.close()
+
+    def _block(self, reason: int) -> None:
+        if not self._blocked:
+            self.transport.pause_reading()
+        self._blocked |= reason
+
+    def _unblock(self, reason: int) -> None:
+        if self._blocked & reason:
+            self._blocked &= ~reason
+            if not self._blocked:
+                self.transport.resume_reading()
+
+
+def _address(name: tuple[str, int] | None) -> str:
+    return f"{name[0]}:{name[1]}" if name else "-"

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listening sockets: one group per address, one member per worker.
+
+Each worker accepts from a socket of its own (SO_REUSEPORT), so the kernel spreads connections and no worker wakes for another's.
+The supervisor creates them all and keeps a copy: a connection that waits in the accept queue of a worker that dies is accepted by
+the replacement, which inherits the same socket. Closing the last copy of a member would reset what waits in its queue.
+
+SO_REUSEPORT has a trap: two gateways of one user could share an address without either noticing. So the first member takes the
+address *without* it, which is an exclusive claim that fails if anyone else listens there, and only then opens the group to the
+others. The claim is the `listen` itself, not a probe before it, hence without a race.
+
+This module owns how a socket is opened, not which (`acmgproxy.listeners`) and not who accepts from it (the workers).
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+import socket
+from typing import NamedTuple
+
+__all__ = ["AddressError", "Bind", "SocketGroup", "open_admin_socket", "open_group", "raise_open_files_limit"]
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted, per worker; the kernel lowers it to net.core.somaxconn (4096 by default)."""
+
+_REASONS = {
+    errno.EADDRINUSE: "already in use by another program",
+    errno.EADDRNOTAVAIL: "not an address of this machine",
+    errno.EACCES: "not permitted (ports below 1024 need privileges)",
+    errno.EMFILE: "too many open files",
+}
+
+
+class Bind(NamedTuple):
+    """A listener at one of its addresses."""
+
+    name: str
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.name} at {format_address(self.address, self.port)}"
+
+
+class AddressError(Exception):
+    """An address cannot be listened on. `reason` is for people."""
+
+    def __init__(self, address: str, port: int, reason: str) -> None:
+        super().__init__(f"{format_address(address, port)} is {reason}")
+        self.address = address
+        self.port = port
+        self.reason = reason
+
+
+class SocketGroup:
+    """The listening sockets of one address; member i belongs to worker i."""
+
+    __slots__ = ("address", "members", "port")
+
+    def __init__(self, address: str, port: int, members: tuple[socket.socket, ...]) -> None:
+        self.address = address
+        self.port = port
+        self.members = members
+
+    def __repr__(self) -> str:
+        return f"<SocketGroup {format_address(self.address, self.port)} x{len(self.members)}>"
+
+    def close(self) -> None:
+        """Close our copies; workers that hold theirs go on accepting from them."""
+        for member in self.members:
+            member.close()
+
+
+def format_address(address: str, port: int) -> str:
+    """Write an address as people do, an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def open_group(address: str, port: int, size: int, *, backlog: int = BACKLOG) -> SocketGroup:
+    """Listen on an address with `size` sockets that nobody else shares.
+
+    Raises:
+        AddressError: the address is in use, or cannot be used.
+    """
+    members: list[socket.socket] = []
+    try:
+        for _ in range(size):
+            members.append(_listen(address, port, backlog, share=bool(members)))
+            port = port or members[0].getsockname()[1]
+            if len(members) == 1:
+                members[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as error:
+        for member in members:
+            member.close()
+        raise AddressError(address, port, _reason(error)) from error
+    return SocketGroup(address, port, tuple(members))
+
+
+def open_admin_socket(address: str, port: int) -> socket.socket:
+    """Listen on one exclusive socket; port 0 lets the kernel choose.
+
+    Raises:
+        AddressError: the address is in use, or cannot be used.
+    """
+    try:
+        return _listen(address, port, 128, share=False)
+    except OSError as error:
+        raise AddressError(address, port, _reason(error)) from error
+
+
+def raise_open_files_limit() -> int:
+    """Raise the soft limit of open files to the hard one and return it.
+
+    The soft limit's usual 1024 exists for programs that use select(2); a proxy needs two descriptors per request.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _listen(address: str, port: int, backlog: int, *, share: bool) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # restart while old connections are in TIME_WAIT
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((address, port))
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0) or f"not usable: {error}"

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker process: `python -m acmgproxy.worker FD`, started by the supervisor with one end of a socketpair.
+
+A worker owns traffic and nothing else: one event loop with a `DataPlane`, told what to do by the supervisor's orders, which it
+carries out strictly one after the other. It decides nothing about its own life: the terminal's Ctrl-C is not for it, and when the
+supervisor is gone (the socketpair ends) it exits at once, so that a restarted gateway finds its ports free. SIGTERM alone drains
+it, so that one worker can be replaced by hand without losing a request.
+
+Nothing here imports what only the supervisor needs: a worker starts in a fraction of a second and its memory counts N times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import uvloop
+
+from acmgproxy.channel import Channel, encode_frame
+from acmgproxy.messages import (
+    AddListener,
+    Applied,
+    Apply,
+    AskStats,
+    Drain,
+    Heartbeat,
+    ListenerAdded,
+    ListenerFailed,
+    ListenerRemoved,
+    Order,
+    Rejected,
+    RemoveListener,
+    Report,
+    Start,
+    Started,
+    StatsReply,
+    order_decoder,
+)
+from acmgproxy.sockets import Bind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from acmgproxy.settings import ProxySettings
+    from acmgproxy.stats import WorkerStats
+    from routing.specs import SpecsDiff
+
+__all__ = ["HEARTBEAT_S", "Worker", "main", "run"]
+
+HEARTBEAT_S = 1.0
+"""How often a worker shows that it is alive; the supervisor's patience is a multiple of it."""
+
+GC_THRESHOLDS = (10_000, 20, 50)
+"""Collections of the youngest generation come every 10,000 net allocations (CPython: 700 or 2,000). Reference counting frees what
+a request makes, so this many pile up only with new connections, and a collection of them takes well under a millisecond."""
+
+ACCEPT_REST_S = 1.0
+"""How long to look after an accept queue that never runs empty."""
+
+_PAGE_BYTES = resource.getpagesize()
+
+
+class _DataPlane(Protocol):
+    """What a worker needs of `acmgproxy.dataplane.DataPlane`."""
+
+    def apply(self, diff: SpecsDiff) -> None: ...
+
+    async def add_listener(self, name: str, sock: socket.socket) -> None: ...
+
+    def remove_listener(self, name: str, address: str, port: int) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def stats(self) -> WorkerStats: ...
+
+
+class Worker:
+    """Carries out the supervisor's orders until it is told, or found, to stop.
+
+    Args:
+        sock: the worker's end of the socketpair.
+        make_data_plane: makes the data plane once settings and worker number are known.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        make_data_plane: Callable[[asyncio.AbstractEventLoop, ProxySettings, int], _DataPlane],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._make_data_plane = make_data_plane
+        self._data_plane: _DataPlane | None = None
+        self._orders: deque[tuple[Order, list[int]]] = deque()
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+        self._version = 0
+        self._listeners: dict[Bind, socket.socket] = {}
+        self._beat_due = 0.0
+        self._channel = Channel(self._loop, sock, order_decoder(), on_message=self._receive, on_close=self._stop.set)
+
+    def __repr__(self) -> str:
+        return f"<Worker version={self._version} listeners={len(self._listeners)}>"
+
+    async def run(self) -> None:
+        """Work until drained or until the supervisor is gone; the latter cuts what is in flight."""
+        orders = asyncio.create_task(self._carry_out_orders())
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((orders, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if orders.done():
+                orders.result()  # an order that raised ends the process with its traceback
+        finally:
+            orders.cancel()
+            stopped.cancel()
+            if self._draining is not None:
+                self._draining.cancel()
+            self._channel.close()
+
+    def drain(self, accept_s: float = 0.0) -> None:
+        """Begin to finish; `run` returns when done."""
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(accept_s))
+
+    def _receive(self, order: Order, fds: list[int]) -> None:
+        self._orders.append((order, fds))
+        self._wake.set()
+
+    async def _carry_out_orders(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._orders:
+                order, fds = self._orders.popleft()
+                await self._carry_out(order, fds)
+
+    async def _carry_out(self, order: Order, fds: list[int]) -> None:
+        match order:
+            case Start():
+                self._data_plane = self._make_data_plane(self._loop, order.settings, order.worker_id)
+                self._report(Started())
+                self._beat_due = self._loop.time()
+                self._beat()
+            case Apply():
+                self._apply(order)
+            case AddListener():
+                await self._add_listener(order, fds)
+            case RemoveListener():
+                await self._remove_listener(Bind(order.name, order.address, order.port))
+            case AskStats():
+                self._report(StatsReply(ask=order.ask, stats=self._running.stats()))
+            case Drain():
+                self.drain(order.accept_s)
+
+    @property
+    def _running(self) -> _DataPlane:
+        assert self._data_plane is not None, "Start is the first order"
+        return self._data_plane
+
+    def _report(self, report: Report) -> None:
+        self._channel.send(encode_frame(report))
+
+    def _apply(self, order: Apply) -> None:
+        version = order.diff.version
+        if order.base != self._version:
+            self._report(Rejected(version=version, reason=f"it follows version {order.base}, the worker has {self._version}"))
+            return
+        try:
+            self._running.apply(order.diff)
+        except Exception as error:  # whatever is wrong with one version, the one before keeps serving
+            self._report(Rejected(version=version, reason=f"{type(error).__name__}: {error}"))
+            return
+        if not self._version:
+            _tune_garbage_collection()
+        self._version = version
+        self._report(Applied(version=version))
+
+    async def _add_listener(self, order: AddListener, fds: list[int]) -> None:
+        sock = socket.socket(fileno=fds[0])
+        sock.setblocking(False)
+        try:
+            await self._running.add_listener(order.name, sock)
+        except Exception as error:  # the other listeners are served
+            sock.close()
+            reason = f"{type(error).__name__}: {error}"
+            self._report(ListenerFailed(order.name, order.address, order.port, reason))
+            return
+        self._listeners[Bind(order.name, order.address, order.port)] = sock
+        self._report(ListenerAdded(order.name, order.address, order.port))
+
+    async def _remove_listener(self, bind: Bind) -> None:
+        sock = self._listeners.pop(bind, None)
+        if sock is not None:
+            await self._accept_rest(sock)
+            self._running.remove_listener(*bind)
+        self._report(ListenerRemoved(*bind))
+
+    async def _accept_rest(self, sock: socket.socket) -> None:
+        """Let the loop take what waits in the accept queue: closing the socket would reset it."""
+        queue = select.poll()
+        queue.register(sock, select.POLLIN)
+        give_up_at = self._loop.time() + ACCEPT_REST_S
+        while queue.poll(0) and self._loop.time() < give_up_at:  # noqa: ASYNC110 - the loop's own accepting gives no sign
+            await asyncio.sleep(0)
+
+    async def _drain(self, accept_s: float) -> None:
+        """Finish requests, stop accepting, finish what was still accepted, and say the final counts.
+
+        The supervisor drops its own copies of the sockets when it orders a drain, so that nothing can be queued after the last
+        look into a queue.
+        """
+        try:
+            if self._data_plane is None:
+                return
+            drained = asyncio.create_task(self._data_plane.drain())
+            await asyncio.sleep(accept_s)
+            for bind in sorted(self._listeners):
+                await self._remove_listener(bind)
+            was_drained = drained.done()
+            await drained
+            if was_drained:  # before the last connections came
+                await self._data_plane.drain()
+            self._report(StatsReply(ask=0, stats=self._data_plane.stats()))
+            await self._channel.flush()
+        finally:
+            self._stop.set()
+
+    def _beat(self) -> None:
+        now = self._loop.time()
+        lag_s = max(0.0, now - self._beat_due)
+        self._beat_due = now + HEARTBEAT_S
+        self._loop.call_at(self._beat_due, self._beat)
+        if self._channel.is_idle:  # else the supervisor is behind, and one more would only wait
+            self._report(_heartbeat(lag_s))
+
+
+def _heartbeat(loop_lag_s: float) -> Heartbeat:
+    usage = os.times()
+    with open("/proc/self/statm", "rb") as statm:
+        resident_pages = int(statm.read().split()[1])
+    return Heartbeat(
+        loop_lag_s=loop_lag_s,
+        cpu_s=usage.user + usage.system,
+        rss_bytes=resident_pages * _PAGE_BYTES,
+        open_files=os.stat("/proc/self/fd").st_size,  # the number since Linux 6.2, else 0; listing thousands would show in p99
+    )
+
+
+def _tune_garbage_collection() -> None:
+    """Keep the collector away from what start-up made: it lives as long as the process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+async def run(fd: int, make_data_plane: Callable[[asyncio.AbstractEventLoop, ProxySettings, int], _DataPlane]) -> None:
+    """Run a worker on the socketpair end `fd`."""
+    worker = Worker(socket.socket(fileno=fd), make_data_plane)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain)
+    await worker.run()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the process; the only argument is the descriptor of the socketpair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from acmgproxy.dataplane import DataPlane  # noqa: PLC0415 - after Ctrl-C is ignored: it takes most of the start
+
+    (fd,) = argv if argv is not None else sys.argv[1:]
+    uvloop.run(run(int(fd), DataPlane))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

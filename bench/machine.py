@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine of a run, and which of its CPUs do what."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Cpus", "describe", "split_cpus"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpus:
+    """CPUs of the two sides. With one CPU both are empty: nothing is pinned, and latencies say little."""
+
+    load: frozenset[int]
+    proxy: frozenset[int]
+
+
+def split_cpus() -> Cpus:
+    """Choose one CPU for load and upstream and another, on another core where there is one, for the proxies."""
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        return Cpus(load=frozenset(), proxy=frozenset())
+    load = usable[0]
+    proxy = next((cpu for cpu in usable[1:] if _core(cpu) != _core(load)), usable[1])
+    return Cpus(load=frozenset({load}), proxy=frozenset({proxy}))
+
+
+def describe(cpus: Cpus) -> dict[str, object]:
+    """Return what a reader has to know of the machine to judge the numbers."""
+    return {
+        "cpu": _cpu_model(),
+        "cpus": os.cpu_count(),
+        "load_cpus": sorted(cpus.load),
+        "proxy_cpus": sorted(cpus.proxy),
+        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000,
+        "kernel": f"{platform.system()} {platform.release()}",
+        "arch": platform.machine(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def _core(cpu: int) -> str:
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii")
+    except OSError:
+        return str(cpu)
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

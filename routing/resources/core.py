@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kubernetes' own kinds: Service, EndpointSlice, Pod, Namespace.
+
+Only the fields that routing uses are read; the rest of these large objects is none of our business and not noted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from msgspec import Meta, field
+
+from routing.resources._base import Fields, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "Endpoint",
+    "EndpointConditions",
+    "EndpointPort",
+    "EndpointSlice",
+    "Namespace",
+    "ObjectReference",
+    "Pod",
+    "PodIP",
+    "PodSpec",
+    "PodStatus",
+    "Service",
+    "ServicePort",
+    "ServiceSpec",
+]
+
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class _Lenient(Fields, frozen=True, kw_only=True):
+    unknown: ClassVar[Literal["note", "refuse", "skip"]] = "skip"
+
+
+class ServicePort(_Lenient, frozen=True, kw_only=True):
+    """A port of a Service. `name` may be empty when it is the only one."""
+
+    name: str = ""
+    port: PortNumber
+    protocol: str = "TCP"
+    app_protocol: str = ""
+
+
+class ServiceSpec(_Lenient, frozen=True, kw_only=True):
+    """What a Service is."""
+
+    type: str = "ClusterIP"
+    cluster_ip: str = field(default="", name="clusterIP")
+    cluster_ips: tuple[str, ...] = field(default=(), name="clusterIPs")
+    ports: tuple[ServicePort, ...] = ()
+    selector: dict[str, str] = field(default_factory=dict)
+    external_name: str = ""
+    session_affinity: str = "None"
+
+
+class Service(Resource, frozen=True, kw_only=True):
+    """A Kubernetes Service."""
+
+    kind: ClassVar[str] = "Service"
+    api_versions: ClassVar[tuple[str, ...]] = ("v1",)
+    unknown: ClassVar[Literal["note", "refuse", "skip"]] = "skip"
+
+    spec: ServiceSpec = ServiceSpec()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its cluster IPs; none when it is headless."""
+        addresses = self.spec.cluster_ips or (self.spec.cluster_ip,)
+        return tuple(address for address in addresses if address and address != "None")
+
+    @property
+    def tcp_ports(self) -> tuple[ServicePort, ...]:
+        """Its TCP ports."""
+        return tuple(port for port in self.spec.ports if port.protocol == "TCP")
+
+
+class EndpointConditions(_Lenient, frozen=True, kw_only=True):
+    """State of an endpoint; None is "unknown", to be read as ready."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class ObjectReference(_Lenient, frozen=True, kw_only=True):
+    """The object behind an endpoint."""
+
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class Endpoint(_Lenient, frozen=True, kw_only=True):
+    """One member of a slice. Consumers use the first address: the API's others are alternatives of the same pod."""
+
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    target_ref: ObjectReference | None = None
+    zone: str = ""
+
+
+class EndpointPort(_Lenient, frozen=True, kw_only=True):
+    """A port of a slice, tied to the Service's port of the same name."""
+
+    name: str = ""
+    port: PortNumber | None = None
+    protocol: str = "TCP"
+
+
+class EndpointSlice(Resource, frozen=True, kw_only=True):
+    """Some of a Service's endpoints. The Service is named by the label `kubernetes.io/service-name`."""
+
+    kind: ClassVar[str] = "EndpointSlice"
+    api_versions: ClassVar[tuple[str, ...]] = ("discovery.k8s.io/v1",)
+    unknown: ClassVar[Literal["note", "refuse", "skip"]] = "skip"
+
+    address_type: str = "IPv4"
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+    @property
+    def service(self) -> tuple[str, str] | None:
+        """(namespace, name) of its Service, None when it belongs to none."""
+        name = self.meta.labels.get("kubernetes.io/service-name")
+        return (self.meta.namespace, name) if name else None
+
+    def pod_of(self, endpoint: Endpoint) -> tuple[str, str] | None:
+        """(namespace, name) of the Pod behind an endpoint, None when the slice does not say."""
+        target = endpoint.target_ref
+        if target is None or target.kind != "Pod" or not target.name:
+            return None
+        return target.namespace or self.meta.namespace, target.name
+
+    def pods(self) -> Iterator[tuple[str, str]]:
+        """Yield (namespace, name) of every Pod behind the endpoints."""
+        for endpoint in self.endpoints:
+            if (pod := self.pod_of(endpoint)) is not None:
+                yield pod
+
+
+class PodSpec(_Lenient, frozen=True, kw_only=True):
+    """What of a Pod's spec says who it is."""
+
+    host_network: bool = False
+    service_account_name: str = ""
+
+
+class PodIP(_Lenient, frozen=True, kw_only=True):
+    """One of a Pod's addresses."""
+
+    ip: str
+
+
+class PodStatus(_Lenient, frozen=True, kw_only=True):
+    """What of a Pod's status says where it is."""
+
+    phase: str = ""
+    pod_ip: str = field(default="", name="podIP")
+    pod_ips: tuple[PodIP, ...] = field(default=(), name="podIPs")
+
+
+class Pod(Resource, frozen=True, kw_only=True):
+    """A Kubernetes Pod, as a slim record."""
+
+    kind: ClassVar[str] = "Pod"
+    api_versions: ClassVar[tuple[str, ...]] = ("v1",)
+    unknown: ClassVar[Literal["note", "refuse", "skip"]] = "skip"
+
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its IP addresses, without repetition."""
+        addresses = (self.status.pod_ip, *(entry.ip for entry in self.status.pod_ips))
+        return tuple(dict.fromkeys(address for address in addresses if address))
+
+
+class Namespace(Resource, frozen=True, kw_only=True):
+    """A Kubernetes Namespace."""
+
+    kind: ClassVar[str] = "Namespace"
+    api_versions: ClassVar[tuple[str, ...]] = ("v1",)
+    namespaced: ClassVar[bool] = False
+    unknown: ClassVar[Literal["note", "refuse", "skip"]] = "skip"

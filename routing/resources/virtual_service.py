@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VirtualService, the HTTP part: its types. What a valid one is stands in `_virtual_service_checks`.
+
+A field that has no effect here yet is listed in `unsupported` and becomes supported by turning it into a field.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta, field
+
+from routing.resources._base import Duration, Fields, Resource
+from routing.resources.core import PortNumber
+
+__all__ = [
+    "Delegate",
+    "Destination",
+    "DirectResponse",
+    "HTTPMatch",
+    "HTTPRedirect",
+    "HTTPRetry",
+    "HTTPRewrite",
+    "HTTPRoute",
+    "HeaderOperations",
+    "Headers",
+    "RegexRewrite",
+    "ResponseBody",
+    "RouteDestination",
+    "StringMatch",
+    "VirtualService",
+    "VirtualServiceSpec",
+]
+
+Unknown = Literal["note", "refuse", "skip"]
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class StringMatch(Fields, frozen=True, kw_only=True):
+    """At most one of three ways to compare a string; none asks only for presence."""
+
+    # Left out, a misspelt `exact` would make any value match.
+    unknown: ClassVar[Unknown] = "refuse"
+
+    exact: str | None = None
+    prefix: str | None = None
+    regex: str | None = None
+
+
+class HTTPMatch(Fields, frozen=True, kw_only=True):
+    """An entry of `match`: every condition given must hold."""
+
+    unknown: ClassVar[Unknown] = "refuse"
+
+    name: str = ""
+    uri: StringMatch | None = None
+    scheme: StringMatch | None = None
+    method: StringMatch | None = None
+    authority: StringMatch | None = None
+    headers: dict[str, StringMatch | None] = field(default_factory=dict)
+    without_headers: dict[str, StringMatch | None] = field(default_factory=dict)
+    query_params: dict[str, StringMatch | None] = field(default_factory=dict)
+    ignore_uri_case: bool = False
+    port: PortNumber | None = None
+    source_labels: dict[str, str] = field(default_factory=dict)
+    source_namespace: str = ""
+    gateways: tuple[str, ...] = ()
+    stat_prefix: str = ""
+    """Names a statistic of Envoy's; accepted, without effect."""
+
+
+class PortSelector(Fields, frozen=True, kw_only=True):
+    """A port by its number."""
+
+    number: PortNumber
+
+
+class Destination(Fields, frozen=True, kw_only=True):
+    """Where requests go."""
+
+    host: str
+    subset: str = ""
+    port: PortSelector | None = None
+
+
+class HeaderOperations(Fields, frozen=True, kw_only=True):
+    """Changes to one side's header fields."""
+
+    set: dict[str, str] = field(default_factory=dict)
+    add: dict[str, str] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+
+
+class Headers(Fields, frozen=True, kw_only=True):
+    """Changes to the header fields of requests and responses."""
+
+    request: HeaderOperations | None = None
+    response: HeaderOperations | None = None
+
+
+class RouteDestination(Fields, frozen=True, kw_only=True):
+    """A destination with its share. A missing weight counts as 0 beside others."""
+
+    destination: Destination
+    weight: Count = 0
+    headers: Headers | None = None
+
+
+class HTTPRedirect(Fields, frozen=True, kw_only=True):
+    """A redirect in place of a route."""
+
+    uri: str = ""
+    prefix_rewrite: str | None = None
+    authority: str = ""
+    port: PortNumber | None = None
+    derive_port: Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None = None
+    scheme: Literal["http", "https"] | None = None
+    redirect_code: Literal[301, 302, 303, 307, 308] = 301
+
+
+class ResponseBody(Fields, frozen=True, kw_only=True):
+    """Body of a direct response."""
+
+    text: str | None = field(default=None, name="string")
+    data: bytes | None = field(default=None, name="bytes")
+
+
+class DirectResponse(Fields, frozen=True, kw_only=True):
+    """A fixed answer in place of a route."""
+
+    status: Annotated[int, Meta(ge=200, le=599)]
+    body: ResponseBody | None = None
+
+
+class Delegate(Fields, frozen=True, kw_only=True):
+    """Another VirtualService whose rules stand in place of this one."""
+
+    name: str
+    namespace: str = ""
+
+
+class RegexRewrite(Fields, frozen=True, kw_only=True):
+    """A substitution on the path."""
+
+    match: str = ""
+    rewrite: str = ""
+
+
+class HTTPRewrite(Fields, frozen=True, kw_only=True):
+    """What changes in the request line and Host."""
+
+    uri: str = ""
+    authority: str = ""
+    uri_regex_rewrite: RegexRewrite | None = None
+
+
+class HTTPRetry(Fields, frozen=True, kw_only=True):
+    """When to try again. Without `attempts` there are no retries at all."""
+
+    attempts: Count = 0
+    per_try_timeout: Duration | None = None
+    retry_on: str = ""
+    retry_remote_localities: bool | None = None
+    retry_ignore_previous_hosts: bool | None = None
+    backoff: Duration | None = None
+
+
+class HTTPRoute(Fields, frozen=True, kw_only=True):
+    """A rule: exactly one of route, redirect, directResponse and delegate."""
+
+    unsupported: ClassVar[frozenset[str]] = frozenset(
+        {"corsPolicy", "fault", "mirror", "mirrorPercent", "mirrorPercentage", "mirror_percent", "mirrors"},
+    )
+
+    name: str = ""
+    match: tuple[HTTPMatch, ...] = ()
+    route: tuple[RouteDestination, ...] = ()
+    redirect: HTTPRedirect | None = None
+    direct_response: DirectResponse | None = None
+    delegate: Delegate | None = None
+    rewrite: HTTPRewrite | None = None
+    timeout: Duration | None = None
+    retries: HTTPRetry | None = None
+    headers: Headers | None = None
+
+
+class VirtualServiceSpec(Fields, frozen=True, kw_only=True):
+    """Rules for hosts. Without hosts it only serves as a delegate."""
+
+    unsupported: ClassVar[frozenset[str]] = frozenset({"tcp", "tls"})
+
+    hosts: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    export_to: tuple[str, ...] = ()
+    http: tuple[HTTPRoute, ...] = ()
+
+
+class VirtualService(Resource, frozen=True, kw_only=True):
+    """An Istio VirtualService."""
+
+    kind: ClassVar[str] = "VirtualService"
+    api_versions: ClassVar[tuple[str, ...]] = (
+        "networking.istio.io/v1",
+        "networking.istio.io/v1beta1",
+        "networking.istio.io/v1alpha3",
+    )
+    unknown: ClassVar[Unknown] = "skip"
+
+    spec: VirtualServiceSpec = field(default_factory=VirtualServiceSpec)

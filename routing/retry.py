@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Retries: whether a failed try may be repeated, and after how long.
+
+Owns the conditions (Envoy's retry-on tokens as Istio passes them on), the back-off and the budget. Whether the request *can* be
+repeated, because its body is still at hand and no answer byte went downstream, is for the data plane to know.
+
+Envoy's rules, from its retry_state_impl.cc: an answer that carries `x-envoy-overloaded` is never retried, one that carries
+`x-envoy-ratelimited` only when `envoy-ratelimited` was asked for; `5xx`, `gateway-error` and `reset` cover every way in which a
+try can end without an answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from routing.specs import RetrySpec
+
+__all__ = ["ResetKind", "ResponseView", "RetryBudget", "RetryPolicy"]
+
+ResetKind: TypeAlias = Literal["connect-failure", "reset", "reset-before-request", "per-try-timeout", "refused-stream"]
+"""How a try ended without an answer. `reset-before-request`: before anything of the request was sent."""
+
+_STATUSES: dict[str, frozenset[int]] = {
+    "5xx": frozenset(range(500, 600)),
+    "gateway-error": frozenset({502, 503, 504}),
+    "retriable-4xx": frozenset({409}),
+}
+_GRPC: dict[str, bytes] = {
+    "cancelled": b"1",
+    "deadline-exceeded": b"4",
+    "resource-exhausted": b"8",
+    "internal": b"13",
+    "unavailable": b"14",
+}
+_EVERY_RESET: frozenset[ResetKind] = frozenset(
+    {"connect-failure", "reset", "reset-before-request", "per-try-timeout", "refused-stream"}
+)
+_RESETS: dict[str, frozenset[ResetKind]] = {
+    "5xx": _EVERY_RESET,
+    "gateway-error": _EVERY_RESET,
+    "reset": _EVERY_RESET,
+    "reset-before-request": frozenset({"connect-failure", "reset-before-request"}),
+    "connect-failure": frozenset({"connect-failure"}),
+    "refused-stream": frozenset({"refused-stream"}),
+}
+_MAX_BACKOFF_FACTOR = 10
+"""Envoy: the back-off is capped at ten times its base."""
+
+
+class ResponseView(Protocol):
+    """What a policy looks at in a response head."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the value of a field by its lower-case name, several values joined by a comma; None when missing."""
+
+
+class ActiveCount(Protocol):
+    """Whatever knows how many requests are in flight to a cluster."""
+
+    active: int
+
+
+class RetryPolicy:
+    """A RetrySpec compiled to set look-ups.
+
+    `attempts` is how many retries may follow the first try; a policy with none says no to everything.
+    """
+
+    __slots__ = (
+        "_base_s",
+        "_cap_s",
+        "_grpc",
+        "_ratelimited",
+        "_resets",
+        "_statuses",
+        "attempts",
+        "ignore_previous_hosts",
+        "per_try_timeout_s",
+    )
+
+    def __init__(self, spec: RetrySpec) -> None:
+        self.attempts = spec.attempts
+        self.per_try_timeout_s = spec.per_try_timeout_s
+        self.ignore_previous_hosts = spec.ignore_previous_hosts
+        tokens = spec.retry_on if spec.attempts > 0 else ()
+        codes = spec.status_codes if spec.attempts > 0 else ()
+        numeric = (int(token) for token in tokens if token.isdecimal())
+        self._statuses = frozenset(codes).union(numeric, *(_STATUSES.get(token, ()) for token in tokens))
+        self._grpc = frozenset(_GRPC[token] for token in tokens if token in _GRPC)
+        self._resets = frozenset[str]().union(*(_RESETS.get(token, ()) for token in tokens))
+        self._ratelimited = "envoy-ratelimited" in tokens
+        self._base_s = spec.backoff_base_s
+        self._cap_s = spec.backoff_base_s * _MAX_BACKOFF_FACTOR
+
+    def __repr__(self) -> str:
+        return f"RetryPolicy(attempts={self.attempts}, statuses={len(self._statuses)}, resets={sorted(self._resets)})"
+
+    def on_status(self, status: int, headers: ResponseView) -> bool:
+        """Return whether an answer from upstream asks for a retry."""
+        wanted = status in self._statuses or (bool(self._grpc) and headers.header(b"grpc-status") in self._grpc)
+        if not (wanted or self._ratelimited):
+            return False
+        if headers.header(b"x-envoy-overloaded") is not None:
+            return False
+        if headers.header(b"x-envoy-ratelimited") is not None:
+            return self._ratelimited
+        return wanted
+
+    def on_reset(self, kind: ResetKind) -> bool:
+        """Return whether a try that ended without an answer asks for a retry."""
+        return kind in self._resets
+
+    def backoff_s(self, retry_number: int, draw: float) -> float:
+        """Return how long to wait before retry `retry_number` (from 1): full jitter over a growing, capped interval."""
+        return draw * min(((1 << retry_number) - 1) * self._base_s, self._cap_s)
+
+
+class RetryBudget:
+    """Bounds the retries that run at the same time against one cluster.
+
+    A share of the requests in flight may be retries, and always at least a few: retries heal single failures and must not
+    multiply the load on a cluster that fails as a whole. Defaults: Envoy RetryBudget, 20 % and 3.
+    """
+
+    __slots__ = ("_source", "minimum", "percent", "retries")
+
+    def __init__(self, source: ActiveCount, percent: float = 20.0, minimum: int = 3) -> None:
+        self._source = source
+        self.percent = percent
+        self.minimum = minimum
+        self.retries = 0
+
+    def __repr__(self) -> str:
+        return f"RetryBudget({self.retries} retries of {self._source.active} active)"
+
+    def try_acquire(self) -> bool:
+        """Reserve a retry; False when the budget is used up. Every True needs one `release`."""
+        if self.retries >= self.minimum and self.retries >= self._source.active * self.percent / 100:
+            return False
+        self.retries += 1
+        return True
+
+    def release(self) -> None:
+        """Give a reserved retry back."""
+        assert self.retries > 0, "released more retries than were acquired"
+        self.retries -= 1

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Specs: what the control side tells a worker, as plain data.
+
+`routing.translate` turns a store of Kubernetes objects into one `Specs`; the supervisor sends the difference between two of
+them (`SpecsDiff`) to every worker; `routing.table` compiles what arrives. Specs are the whole contract between the two sides, so
+they hold names and numbers only: no object references, no compiled patterns, no Istio or Kubernetes vocabulary that a worker
+would have to understand again.
+
+There are six sections, each a mapping keyed by name, because the sections change at very different rates: `endpoints` many times
+a second, `virtual_hosts` and `rule_sets` when a person edits something, `listeners` when a Service appears.
+
+How a request finds its rule:
+
+    listener (one per Service port, or the shared one)
+      -> virtual host, by Host header and port, else the listener's own
+        -> the first *candidate* rule set that is visible to the caller and keeps a rule for it, else the default route
+          -> the first rule with a match -> action
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "ROOT_NAMESPACE",
+    "CandidateSpec",
+    "ClusterRef",
+    "ClusterSpec",
+    "DirectResponseSpec",
+    "EndpointSpec",
+    "ForwardSpec",
+    "HeaderOps",
+    "IdentitySpec",
+    "ListenerSpec",
+    "MatchSpec",
+    "NamedMatch",
+    "PathMatch",
+    "PathRewrite",
+    "RedirectSpec",
+    "RetrySpec",
+    "RuleSetSpec",
+    "RuleSpec",
+    "SourceMatch",
+    "Specs",
+    "SpecsDiff",
+    "StringMatch",
+    "VirtualHostSpec",
+]
+
+ROOT_NAMESPACE = "istio-system"
+"""The mesh's root namespace (Istio meshConfig.rootNamespace)."""
+
+
+class _Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Base of all specs: immutable, compared by value, absent fields are not sent."""
+
+
+class StringMatch(_Spec, frozen=True, kw_only=True):
+    """A condition on one string. `regex` is RE2 and must match the whole value; `present` ignores `value`."""
+
+    kind: Literal["exact", "prefix", "regex", "present"]
+    value: str = ""
+
+
+class PathMatch(_Spec, frozen=True, kw_only=True):
+    """A condition on the path without its query.
+
+    `prefix` is a raw string prefix (VirtualService: `/foo` matches `/foobar`); `segments` is segment-wise (HTTPRoute PathPrefix).
+    `ignore_case` has no effect on `regex`.
+    """
+
+    kind: Literal["exact", "prefix", "segments", "regex"]
+    value: str
+    ignore_case: bool = False
+
+
+class NamedMatch(_Spec, frozen=True, kw_only=True):
+    """A condition on a header (`name` in lower case) or a query parameter (`name` as written).
+
+    `invert` is VirtualService's withoutHeaders: the condition must not hold, a missing header counting as an empty value, save
+    for `present`, which then asks for absence.
+    """
+
+    name: str
+    match: StringMatch
+    invert: bool = False
+
+
+class SourceMatch(_Spec, frozen=True, kw_only=True):
+    """A condition on the caller. An unknown caller satisfies none. Evaluated once per caller, not per request."""
+
+    namespace: str = ""
+    labels: dict[str, str] = {}
+
+
+class MatchSpec(_Spec, frozen=True, kw_only=True):
+    """One entry of a rule's match list: every condition given must hold."""
+
+    name: str = ""
+    path: PathMatch | None = None
+    method: StringMatch | None = None
+    scheme: StringMatch | None = None
+    authority: StringMatch | None = None
+    headers: tuple[NamedMatch, ...] = ()
+    query: tuple[NamedMatch, ...] = ()
+    source: SourceMatch | None = None
+
+
+class HeaderOps(_Spec, frozen=True, kw_only=True):
+    """Changes to a head's fields, in this order: remove, set, add. Names in lower case."""
+
+    remove: tuple[str, ...] = ()
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+
+
+class PathRewrite(_Spec, frozen=True, kw_only=True):
+    """How the path changes; the query is always kept.
+
+    `prefix` replaces what the matching entry's prefix matched (the whole path for an exact or regex entry), literally;
+    `segments` the same with HTTPRoute's slash repair; `full` the whole path; `regex` substitutes every match of `pattern` (RE2),
+    with `\\1` groups in `value`.
+    """
+
+    kind: Literal["prefix", "segments", "full", "regex"]
+    value: str
+    pattern: str = ""
+
+
+class RetrySpec(_Spec, frozen=True, kw_only=True):
+    """When and how often a request is tried again. Defaults: Istio's default retry policy (pilot retry.go).
+
+    `attempts` is what may follow the first try. `retry_on` holds Envoy's retry-on tokens; `status_codes` are the upstream status
+    codes that `retriable-status-codes` and numeric tokens name. 0 for `per_try_timeout_s` means none.
+    """
+
+    attempts: int = 2
+    retry_on: tuple[str, ...] = ("connect-failure", "refused-stream", "unavailable", "cancelled", "retriable-status-codes")
+    status_codes: tuple[int, ...] = ()
+    per_try_timeout_s: float = 0.0
+    backoff_base_s: float = 0.025
+    ignore_previous_hosts: bool = True
+    remote_localities: bool = False
+
+
+class ClusterRef(_Spec, frozen=True, kw_only=True):
+    """One weighted destination of a route.
+
+    `cluster` names a ClusterSpec; a name without one is an unknown destination (503, flag NC) for its share only.
+    `by_namespace` names the variant for callers of a namespace that has its own DestinationRule for the host.
+    """
+
+    cluster: str
+    weight: int = 1
+    by_namespace: dict[str, str] = {}
+    request_headers: HeaderOps | None = None
+    response_headers: HeaderOps | None = None
+    host_rewrite: str = ""
+
+
+class ForwardSpec(_Spec, frozen=True, kw_only=True, tag="forward"):
+    """Send the request to one of `clusters`, drawn by weight. `timeout_s` 0 means none; it covers all tries."""
+
+    clusters: tuple[ClusterRef, ...]
+    timeout_s: float = 0.0
+    retry: RetrySpec = RetrySpec()
+    path_rewrite: PathRewrite | None = None
+    host_rewrite: str = ""
+
+
+class RedirectSpec(_Spec, frozen=True, kw_only=True, tag="redirect"):
+    """Answer with a Location. Empty strings and port 0 keep what the request had.
+
+    `port_from` says what happens without `port`: keep the port the client put into Host (""), the scheme's default
+    ("protocol-default") or the port the request arrived on ("request-port").
+    """
+
+    status: int = 301
+    scheme: str = ""
+    authority: str = ""
+    port: int = 0
+    port_from: Literal["", "protocol-default", "request-port"] = ""
+    path_rewrite: PathRewrite | None = None
+
+
+class DirectResponseSpec(_Spec, frozen=True, kw_only=True, tag="direct"):
+    """Answer with this status and body; no upstream is contacted."""
+
+    status: int
+    body: bytes = b""
+
+
+class RuleSpec(_Spec, frozen=True, kw_only=True):
+    """One rule. No `matches` means it matches everything. Header operations of the rule level apply to every action."""
+
+    name: str = ""
+    matches: tuple[MatchSpec, ...] = ()
+    action: ForwardSpec | RedirectSpec | DirectResponseSpec
+    request_headers: HeaderOps | None = None
+    response_headers: HeaderOps | None = None
+
+
+class RuleSetSpec(_Spec, frozen=True, kw_only=True):
+    """The ordered rules of one VirtualService (or several merged ones) for one port.
+
+    Key: `virtualservice/<namespace>/<name>@<port>`. `export_to` empty means public; else the namespaces that see it, `.` already
+    replaced by its own.
+    """
+
+    name: str
+    namespace: str
+    rules: tuple[RuleSpec, ...]
+    export_to: tuple[str, ...] = ()
+
+
+class CandidateSpec(_Spec, frozen=True, kw_only=True):
+    """A rule set that may own a virtual host. Lower `rank` first (exact host, then longer wildcards); within a rank by the
+    caller's visibility class (private to its namespace, exported to it, public), then in the order given (oldest first)."""
+
+    rule_set: str
+    rank: int = 0
+
+
+class VirtualHostSpec(_Spec, frozen=True, kw_only=True):
+    """A host on a port and who may own it. Key: `<name>:<port>`.
+
+    Args:
+        name: FQDN of the Service, or the VirtualService host (may be `*.suffix`).
+        port: Service port the table applies to.
+        domains: every Host value it answers to, lower case, without port: aliases, ClusterIPs, `*.suffix`.
+        short_name: the bare Service name, valid only for callers of `namespace`; "" for none.
+        namespace: namespace of the Service, "" when the host is no Service.
+        candidates: rule sets that may own it.
+        default: cluster of the default route, None when the host is no Service (no rule then means 404).
+    """
+
+    name: str
+    port: int
+    domains: tuple[str, ...]
+    short_name: str = ""
+    namespace: str = ""
+    candidates: tuple[CandidateSpec, ...] = ()
+    default: ClusterRef | None = None
+
+
+class ClusterSpec(_Spec, frozen=True, kw_only=True):
+    """A destination: one Service port or a subset of it. Key and name: `outbound|<port>|<subset>|<fqdn>`, with `@<namespace>`
+    appended for a variant made by the DestinationRule of a caller's namespace.
+
+    0 means no limit. connect_timeout_s: Istio meshConfig.connectTimeout 10 s. idle_timeout_s: how long an idle pooled connection
+    is kept; common servers close at 5 s or more, so 4 s.
+    """
+
+    name: str
+    service: str
+    service_name: str = ""
+    service_namespace: str = ""
+    port: int = 0
+    subset: str = ""
+    balancer: Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"] = "LEAST_REQUEST"
+    connect_timeout_s: float = 10.0
+    idle_timeout_s: float = 4.0
+    max_requests_per_connection: int = 0
+
+
+class EndpointSpec(_Spec, frozen=True, kw_only=True):
+    """One member of a cluster. `identity` keys an IdentitySpec ("" when unknown); `uid` tells a new pod that reuses an address
+    from the old one. `draining` endpoints (serving but terminating) are used only when nothing else is left."""
+
+    address: str
+    port: int
+    identity: str = ""
+    uid: str = ""
+    weight: int = 1
+    draining: bool = False
+    locality: str = ""
+
+
+class IdentitySpec(_Spec, frozen=True, kw_only=True):
+    """What is known of a pod as caller or destination; many pods share one. Key: any string that is equal for equal identities.
+
+    The last five fields are Istio's telemetry labels (SEMANTICS: canonical service and revision rules), "unknown" when missing.
+    """
+
+    namespace: str
+    labels: dict[str, str] = {}
+    service_account: str = ""
+    workload: str = "unknown"
+    app: str = "unknown"
+    version: str = "unknown"
+    canonical_service: str = "unknown"
+    canonical_revision: str = "latest"
+
+
+class ListenerSpec(_Spec, frozen=True, kw_only=True):
+    """An address the gateway listens on. Key and name: `<service fqdn>:<port>`, or `shared`.
+
+    Args:
+        name: the key.
+        port: Service port (what rules and metrics call the port); 0 on the shared listener.
+        binds: (address, port) pairs to listen on.
+        virtual_host: key of the connected Service's virtual host; "" on the shared listener, where an unknown host is 404.
+    """
+
+    name: str
+    port: int
+    binds: tuple[tuple[str, int], ...]
+    virtual_host: str = ""
+
+
+class Specs(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A complete configuration. `callers` maps a source IP to a key of `identities`."""
+
+    listeners: dict[str, ListenerSpec] = {}
+    virtual_hosts: dict[str, VirtualHostSpec] = {}
+    rule_sets: dict[str, RuleSetSpec] = {}
+    clusters: dict[str, ClusterSpec] = {}
+    endpoints: dict[str, tuple[EndpointSpec, ...]] = {}
+    identities: dict[str, IdentitySpec] = {}
+    callers: dict[str, str] = {}
+
+
+class SpecsDiff(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What turns one `Specs` into another: per section the entries to put in place and the keys to remove.
+
+    Applying a diff is atomic for requests: each sees all of it or nothing. `version` counts up from 1 with each diff sent.
+    """
+
+    version: int
+    put: Specs = msgspec.field(default_factory=Specs)
+    removed: dict[str, tuple[str, ...]] = {}

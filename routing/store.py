@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store: the last good version of every object, by kind and key, with the indexes translation needs.
+
+Pure data: a source puts and deletes, translation reads. The indexes exist so that a change of one EndpointSlice or Pod costs
+what it touches, never a walk over the cluster: slices by Service, Pods by address, Services by Pod, DestinationRules by the
+Service their host may name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from routing.names import canonical_host
+from routing.resources import DestinationRule, EndpointSlice, Namespace, Pod, Resource, Service, VirtualService
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from routing.names import Key
+
+__all__ = ["Store"]
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class _Index(dict[_K, dict[_V, None]]):
+    """Values under a key, in the order they came; a key without values does not exist."""
+
+    def put(self, key: _K, value: _V) -> None:
+        self.setdefault(key, {})[value] = None
+
+    def discard(self, key: _K, value: _V) -> None:
+        values = self[key]
+        del values[value]
+        if not values:
+            del self[key]
+
+
+class Store:
+    """Resources by kind and (namespace, name). The mappings are for reading; change them with `put` and `delete`."""
+
+    __slots__ = (
+        "_pods_by_address",
+        "_rules_by_service",
+        "_services_by_pod",
+        "_slices_by_service",
+        "_tables",
+        "_wildcard_rules",
+        "destination_rules",
+        "endpoint_slices",
+        "namespaces",
+        "pods",
+        "services",
+        "virtual_services",
+    )
+
+    def __init__(self, resources: Iterable[Resource] = ()) -> None:
+        self.services: dict[Key, Service] = {}
+        self.endpoint_slices: dict[Key, EndpointSlice] = {}
+        self.pods: dict[Key, Pod] = {}
+        self.namespaces: dict[Key, Namespace] = {}
+        self.virtual_services: dict[Key, VirtualService] = {}
+        self.destination_rules: dict[Key, DestinationRule] = {}
+        self._tables: dict[str, dict[Key, Any]] = {
+            "Service": self.services,
+            "EndpointSlice": self.endpoint_slices,
+            "Pod": self.pods,
+            "Namespace": self.namespaces,
+            "VirtualService": self.virtual_services,
+            "DestinationRule": self.destination_rules,
+        }
+        self._slices_by_service: _Index[Key, Key] = _Index()
+        # A Pod may be in several slices of one Service, so the slice is part of the value.
+        self._services_by_pod: _Index[Key, tuple[Key, Key]] = _Index()
+        self._pods_by_address: _Index[str, Key] = _Index()
+        self._rules_by_service: _Index[Key, Key] = _Index()
+        self._wildcard_rules: dict[Key, None] = {}
+        for resource in resources:
+            self.put(resource)
+
+    def __repr__(self) -> str:
+        return f"<Store {', '.join(f'{len(table)} {kind}' for kind, table in self._tables.items())}>"
+
+    def put(self, resource: Resource) -> None:
+        """Add an object or replace its earlier version."""
+        self.delete(resource.kind, *resource.key)
+        self._tables[resource.kind][resource.key] = resource
+        self._reindex(resource, add=True)
+
+    def delete(self, kind: str, namespace: str, name: str) -> bool:
+        """Take an object out; return whether it was there.
+
+        Raises:
+            KeyError: No such kind is kept.
+        """
+        resource: Resource | None = self._tables[kind].pop((namespace, name), None)
+        if resource is None:
+            return False
+        self._reindex(resource, add=False)
+        return True
+
+    def get(self, kind: str, namespace: str, name: str) -> Resource | None:
+        """Return an object, None when it is not there.
+
+        Raises:
+            KeyError: No such kind is kept.
+        """
+        return self._tables[kind].get((namespace, name))
+
+    def resources(self) -> Iterator[Resource]:
+        """Yield every object."""
+        for table in self._tables.values():
+            yield from table.values()
+
+    def slices_of(self, service: Key) -> Iterator[EndpointSlice]:
+        """Yield a Service's EndpointSlices."""
+        for key in self._slices_by_service.get(service, ()):
+            yield self.endpoint_slices[key]
+
+    def services_of(self, pod: Key) -> set[Key]:
+        """Return the Services that have `pod` as an endpoint, by the EndpointSlices' word."""
+        return {service for service, _ in self._services_by_pod.get(pod, ())}
+
+    def pods_at(self, address: str) -> Iterator[Pod]:
+        """Yield the Pods that have an IP address."""
+        for key in self._pods_by_address.get(address, ()):
+            yield self.pods[key]
+
+    def addresses(self) -> Iterable[str]:
+        """Return every address that some Pod has."""
+        return self._pods_by_address.keys()
+
+    def rules_for(self, service: Key) -> Iterator[DestinationRule]:
+        """Yield the DestinationRules whose host may name a Service: all that do, and some that do not."""
+        for key in self._rules_by_service.get(service, ()):
+            yield self.destination_rules[key]
+        for key in self._wildcard_rules:
+            yield self.destination_rules[key]
+
+    def _reindex(self, resource: Resource, *, add: bool) -> None:
+        match resource:
+            case EndpointSlice():
+                self._reindex_slice(resource, add=add)
+            case Pod():
+                for address in resource.addresses:
+                    _change(self._pods_by_address, address, resource.key, add=add)
+            case DestinationRule():
+                self._reindex_rule(resource, add=add)
+            case _:
+                pass
+
+    def _reindex_slice(self, slice_: EndpointSlice, *, add: bool) -> None:
+        service = slice_.service
+        if service is None:
+            return
+        _change(self._slices_by_service, service, slice_.key, add=add)
+        for pod in set(slice_.pods()):
+            _change(self._services_by_pod, pod, (service, slice_.key), add=add)
+
+    def _reindex_rule(self, rule: DestinationRule, *, add: bool) -> None:
+        host = canonical_host(rule.spec.host)
+        if host.startswith("*"):
+            if add:
+                self._wildcard_rules[rule.key] = None
+            else:
+                del self._wildcard_rules[rule.key]
+            return
+        # `s` is in the rule's namespace; of `s.n`, `s.n.svc` and `s.n.svc.<domain>` the second label is the namespace.
+        name, *rest = host.split(".")
+        _change(self._rules_by_service, (rest[0] if rest else rule.meta.namespace, name), rule.key, add=add)
+
+
+def _change(index: _Index[_K, _V], key: _K, value: _V, *, add: bool) -> None:
+    if add:
+        index.put(key, value)
+    else:
+        index.discard(key, value)

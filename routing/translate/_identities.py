@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Identities: who the pods are, as callers and as endpoints.
+
+Pods of one workload are equal in everything an identity holds, so equal ones share one spec; its key is a digest of the content
+and therefore the same in every translation.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from routing.specs import IdentitySpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from routing.diagnostics import Reporter
+    from routing.resources import Pod
+    from routing.store import Store
+
+__all__ = ["Identities", "translate_callers", "workload_name"]
+
+
+def workload_name(pod: Pod) -> str:
+    """Return the name of the workload a Pod belongs to: its owner, with the Deployment in place of its ReplicaSet."""
+    owners = pod.meta.owner_references
+    if not owners:
+        return pod.meta.name
+    owner = next((entry for entry in owners if entry.controller), owners[0])
+    if owner.kind == "ReplicaSet" and (template := pod.meta.labels.get("pod-template-hash")):
+        return owner.name.removesuffix(f"-{template}")
+    return owner.name
+
+
+class Identities:
+    """Interns identities. `specs` holds those asked for so far."""
+
+    __slots__ = ("_keys", "specs")
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str, str, frozenset[tuple[str, str]]], str] = {}
+        self.specs: dict[str, IdentitySpec] = {}
+
+    def __repr__(self) -> str:
+        return f"<Identities {len(self.specs)}>"
+
+    def key(self, pod: Pod) -> str:
+        """Return the key of a Pod's identity."""
+        labels, workload = pod.meta.labels, workload_name(pod)
+        content = (pod.meta.namespace, pod.spec.service_account_name, workload, frozenset(labels.items()))
+        key = self._keys.get(content)
+        if key is None:
+            spec = _identity(pod, workload)
+            digest = blake2b(msgspec.msgpack.encode(spec), digest_size=8).hexdigest()
+            key = self._keys[content] = f"{pod.meta.namespace}/{workload}/{digest}"
+            self.specs[key] = spec
+        return key
+
+
+def _identity(pod: Pod, workload: str) -> IdentitySpec:
+    labels = pod.meta.labels
+
+    def first(*names: str, default: str) -> str:
+        return next((value for name in names if (value := labels.get(name))), default)
+
+    return IdentitySpec(
+        namespace=pod.meta.namespace,
+        labels=dict(sorted(labels.items())),
+        service_account=pod.spec.service_account_name or "default",
+        workload=workload,
+        app=first("app", default="unknown"),
+        version=first("version", default="unknown"),
+        canonical_service=first(
+            "service.istio.io/canonical-name", "app.kubernetes.io/name", "app", default=workload
+        ),
+        canonical_revision=first(
+            "service.istio.io/canonical-revision", "app.kubernetes.io/version", "version", default="latest"
+        ),
+    )  # fmt: skip
+
+
+def translate_callers(
+    store: Store, identities: Identities, addresses: Iterable[str] | None = None, *, reporter: Reporter | None = None
+) -> dict[str, str]:
+    """Return the identity key of the caller behind each address.
+
+    Args:
+        store: The objects.
+        identities: Where identities are interned.
+        addresses: Only these; one that is missing in the answer belongs to no caller (any more).
+        reporter: Told about addresses that several running Pods claim.
+    """
+    callers = {}
+    for address in store.addresses() if addresses is None else addresses:
+        claims = [pod for pod in store.pods_at(address) if _may_call(pod)]
+        if not claims:
+            continue
+        if len(claims) > 1:
+            claims.sort(key=_preference)
+            if reporter is not None and _preference(claims[-2])[:2] == (True, True):
+                other = "/".join(claims[-2].key)
+                reporter.report("ACMG005", claims[-1], "status.podIP", f"{address} is also the address of running Pod {other}")
+        callers[address] = identities.key(claims[-1])
+    return callers
+
+
+def _may_call(pod: Pod) -> bool:
+    """Tell whether an address of the Pod tells it apart: a node's address does not, a finished Pod's is free for others.
+
+    A pending Pod with an address runs its init containers.
+    """
+    return not pod.spec.host_network and pod.status.phase not in {"Succeeded", "Failed"}
+
+
+def _preference(pod: Pod) -> tuple[bool, bool, tuple[object, ...]]:
+    """Sort key of the Pods that claim one address, the most credible last."""
+    return pod.status.phase in {"Running", ""}, pod.meta.deletion_timestamp is None, pod.meta.age

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the control side share: waiting, a log that remembers, a data plane that only notes what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from typing import TYPE_CHECKING, Any
+
+from acmgproxy.stats import WorkerStats
+from routing.specs import ListenerSpec, Specs, SpecsDiff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FakeDataPlane", "MemoryLog", "free_address", "listener", "specs_with", "wait_for"]
+
+DEADLINE_S = 20.0
+
+
+async def wait_for(condition: Callable[[], object], what: str = "condition") -> None:
+    """Let the loop run until `condition()` is true."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():  # noqa: ASYNC110 - conditions of any kind
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        raise AssertionError(f"{what}: not within {DEADLINE_S} s") from None
+
+
+def free_address() -> tuple[str, int]:
+    """Return a loopback address of its own and a port that is free there."""
+    host = f"127.{secrets.randbelow(190) + 64}.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return host, probe.getsockname()[1]
+
+
+def listener(name: str, *binds: tuple[str, int]) -> ListenerSpec:
+    return ListenerSpec(name=name, port=80, binds=binds)
+
+
+def specs_with(*listeners: ListenerSpec) -> Specs:
+    return Specs(listeners={one.name: one for one in listeners})
+
+
+class MemoryLog:
+    """Keeps (level, event, fields)."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return lambda event, **fields: self.lines.append((level, event, fields))
+
+    def events(self) -> list[str]:
+        return [event for _, event, _ in self.lines]
+
+
+class FakeDataPlane:
+    """Notes its orders; fails where it is told to."""
+
+    def __init__(self, worker_id: int = 0) -> None:
+        self.worker_id = worker_id
+        self.orders: list[str] = []
+        self.refuse: set[int] = set()
+        self.sockets: dict[str, socket.socket] = {}
+        self.drains = 0
+        self.may_finish = asyncio.Event()
+        self.may_finish.set()
+
+    def apply(self, diff: SpecsDiff) -> None:
+        if diff.version in self.refuse:
+            raise ValueError("nonsense")
+        self.orders.append(f"apply {diff.version}")
+
+    async def add_listener(self, name: str, sock: socket.socket) -> None:
+        if name == "bad":
+            raise KeyError(name)
+        self.sockets[name] = sock
+        self.orders.append(f"add {name}")
+
+    def remove_listener(self, name: str, address: str, port: int) -> None:
+        self.sockets.pop(name).close()
+        self.orders.append(f"remove {name} {address} {port}")
+
+    async def drain(self) -> None:
+        self.drains += 1
+        await self.may_finish.wait()
+
+    def stats(self) -> WorkerStats:
+        return WorkerStats(self.worker_id, [], {"requests": 5.0}, {"connections": 1.0})

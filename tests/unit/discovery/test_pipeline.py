@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts about the pipeline: what is published when objects change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from discovery import pipeline as module
+from discovery.objects import ObjectChanges, SourceProblem, key_of
+from discovery.pipeline import Pipeline
+from routing.diff import apply
+from routing.resources import decode
+from routing.specs import Specs, SpecsDiff
+from routing.translate import TranslateOptions, translate
+
+if TYPE_CHECKING:
+    from routing.resources import Resource
+
+SERVICE = decode({
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "a"},
+    "spec": {"clusterIP": "127.0.0.9", "ports": [{"name": "http", "port": 80}]},
+})  # fmt: skip
+
+
+def slice_of(*addresses: str, pod: str = "") -> Resource:
+    ref = {"targetRef": {"kind": "Pod", "name": pod, "namespace": "default"}} if pod else {}
+    return decode({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "a-1", "labels": {"kubernetes.io/service-name": "a"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080}],
+        "endpoints": [{"addresses": [address], **ref} for address in addresses],
+    })  # fmt: skip
+
+
+def pod(name: str, address: str) -> Resource:
+    meta = {"name": name, "labels": {"app": name}}
+    return decode({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {"phase": "Running", "podIP": address}})
+
+
+def put(*resources: Resource, problems: tuple[SourceProblem, ...] = ()) -> ObjectChanges:
+    return ObjectChanges({key_of(resource): resource for resource in resources}, frozenset(), problems)
+
+
+class Published:
+    """Checks that every difference published leads to the specs published with it."""
+
+    def __init__(self) -> None:
+        self.specs = Specs()
+        self.changes: list[SpecsDiff] = []
+        self.pipeline = Pipeline(TranslateOptions(), self._publish)
+
+    def _publish(self, specs: Specs, change: SpecsDiff) -> None:
+        self.specs = apply(self.specs, change)
+        assert self.specs == specs
+        self.changes.append(change)
+        assert change.version == len(self.changes)
+
+    def addresses(self) -> set[str]:
+        return {member.address for members in self.specs.endpoints.values() for member in members}
+
+
+@pytest.fixture
+def published() -> Published:
+    return Published()
+
+
+def test_the_first_specs_are_published_even_when_empty(published: Published) -> None:
+    published.pipeline.apply(put())
+    assert published.changes == [SpecsDiff(version=1)]
+    published.pipeline.apply(put())
+    assert len(published.changes) == 1
+    assert "version=1" in repr(published.pipeline)
+
+
+def test_what_changes_nothing_is_not_published(published: Published) -> None:
+    published.pipeline.apply(put(SERVICE, slice_of("10.0.0.1")))
+    published.pipeline.apply(put(decode({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})))
+    assert len(published.changes) == 1
+
+
+def test_members_alone_go_the_short_way(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.pipeline.apply(put(SERVICE, slice_of("10.0.0.1")))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "translate", None)
+        published.pipeline.apply(put(slice_of("10.0.0.1", "10.0.0.2")))
+        assert published.addresses() == {"10.0.0.1", "10.0.0.2"}
+        published.pipeline.apply(put(slice_of("10.0.0.1", "10.0.0.2")))
+        published.pipeline.apply(ObjectChanges({}, frozenset({key_of(slice_of())}), ()))
+        assert published.addresses() == set()
+    assert len(published.changes) == 3
+    assert [published.changes[1].put.virtual_hosts, published.changes[1].removed] == [{}, {}]
+
+
+def test_the_short_way_leads_where_the_long_one_does(published: Published) -> None:
+    published.pipeline.apply(put(SERVICE, pod("p", "10.0.0.1"), slice_of("10.0.0.1", pod="p")))
+    changed = slice_of("10.0.0.1", "10.0.0.2")
+    published.pipeline.apply(put(changed))
+    other = Published()
+    other.pipeline.apply(put(SERVICE, pod("p", "10.0.0.1"), changed))
+    assert published.specs.endpoints == other.specs.endpoints
+
+
+def test_a_member_with_an_identity_unknown_to_workers_takes_the_long_way(published: Published) -> None:
+    done = decode({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "status": {"phase": "Succeeded"}})
+    published.pipeline.apply(put(SERVICE, done, slice_of("10.0.0.1")))
+    assert not published.specs.identities
+    published.pipeline.apply(put(slice_of("10.0.0.1", pod="p")))
+    named = {member.identity for members in published.specs.endpoints.values() for member in members}
+    assert named
+    assert named <= published.specs.identities.keys()
+
+
+def test_a_slice_of_a_service_workers_do_not_know_takes_the_long_way(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published.pipeline.apply(put(SERVICE))
+    monkeypatch.setattr(module, "translate_endpoints", lambda *_: {"outbound|80||new": ()})
+    published.pipeline.apply(put(slice_of("10.0.0.7")))
+    assert published.addresses() == {"10.0.0.7"}
+
+
+def test_diagnostics_are_those_of_the_present_objects(published: Published) -> None:
+    wrong = slice_of("10.0.0.1")
+    published.pipeline.apply(put(SERVICE, wrong))
+    other_port = decode({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "a-1", "labels": {"kubernetes.io/service-name": "a"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "other", "port": 8080}],
+        "endpoints": [{"addresses": ["10.0.0.1"]}],
+    })  # fmt: skip
+    assert published.pipeline.diagnostics() == []
+    published.pipeline.apply(put(other_port))
+    assert [found.code for found in published.pipeline.diagnostics()] == ["ACMG008"]
+
+
+def test_a_failing_translation_keeps_the_last_specs(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.pipeline.apply(put(SERVICE))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "translate", None)
+        published.pipeline.apply(ObjectChanges({}, frozenset({key_of(SERVICE)}), ()))
+    assert len(published.changes) == 1
+    assert "translation failed" in published.pipeline.problems[0].reason
+    published.pipeline.apply(put(slice_of("10.0.0.1")))
+    assert not published.pipeline.problems
+    assert not published.specs.listeners
+
+
+def test_problems_of_the_source_are_kept(published: Published) -> None:
+    problem = SourceProblem(origin="f", reason="bad")
+    published.pipeline.apply(put(problems=(problem,)))
+    assert published.pipeline.problems == (problem,)
+
+
+def test_specs_are_those_of_translate(published: Published) -> None:
+    published.pipeline.apply(put(SERVICE, slice_of("10.0.0.1")))
+    assert published.specs == translate(published.pipeline._store, TranslateOptions()).specs

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of routing.store."""
+
+from __future__ import annotations
+
+import pytest
+
+from routing.resources import decode
+from tests.unit.routing.objects import destination_rule, endpoint, endpoint_slice, make, pod, service, store, virtual_service
+
+
+def test_keeps_the_last_version_of_every_kind() -> None:
+    found = store(
+        service("b"),
+        service("b", clusterIP="127.0.0.9"),
+        virtual_service("vs", ["b"]),
+        make("Namespace", "n", "", labels={"a": "b"}),
+    )
+    assert found.services["default", "b"].spec.cluster_ip == "127.0.0.9"
+    assert found.get("Service", "default", "b") is found.services["default", "b"]
+    assert found.get("Pod", "default", "b") is None
+    assert len(list(found.resources())) == 3
+    assert repr(found) == "<Store 1 Service, 0 EndpointSlice, 0 Pod, 1 Namespace, 1 VirtualService, 0 DestinationRule>"
+    assert found.delete("Service", "default", "b")
+    assert not found.delete("Service", "default", "b")
+    assert found.services == {}
+
+
+def test_an_unknown_kind_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        store().get("Gadget", "default", "x")
+
+
+def test_slices_and_pods_by_service() -> None:
+    members = [endpoint("10.0.0.1", "p1"), endpoint("10.0.0.2"), endpoint("10.0.0.3", "p1")]
+    found = store(endpoint_slice("b", *members), endpoint_slice("b", endpoint("10.0.0.1", "p1"), name="b-2"), endpoint_slice(""))
+    assert [slice_.meta.name for slice_ in found.slices_of(("default", "b"))] == ["b-1", "b-2"]
+    assert found.services_of(("default", "p1")) == {("default", "b")}
+    found.delete("EndpointSlice", "default", "b-1")
+    assert found.services_of(("default", "p1")) == {("default", "b")}
+    found.put(decode(endpoint_slice("c", endpoint("10.0.0.1", "p1"), name="b-2")))
+    assert found.services_of(("default", "p1")) == {("default", "c")}
+    assert list(found.slices_of(("default", "b"))) == []
+
+
+def test_pods_by_address() -> None:
+    found = store(pod("p1", "10.0.0.1"), pod("p2", "10.0.0.1"), pod("p3"))
+    assert [entry.meta.name for entry in found.pods_at("10.0.0.1")] == ["p1", "p2"]
+    found.put(decode(pod("p1", "10.0.0.2")))
+    assert [entry.meta.name for entry in found.pods_at("10.0.0.1")] == ["p2"]
+    found.delete("Pod", "default", "p2")
+    assert list(found.pods_at("10.0.0.1")) == []
+    assert list(found.addresses()) == ["10.0.0.2"]
+
+
+@pytest.mark.parametrize("host", ["b", "b.default", "B.default.svc", "b.default.svc.cluster.local.", "*.local", "*"])
+def test_destination_rules_by_the_service_they_may_name(host: str) -> None:
+    found = store(destination_rule("dr", host))
+    assert [rule.meta.name for rule in found.rules_for(("default", "b"))] == ["dr"]
+    found.delete("DestinationRule", "default", "dr")
+    assert list(found.rules_for(("default", "b"))) == []
+
+
+def test_destination_rules_of_other_services_are_not_offered() -> None:
+    found = store(destination_rule("one", "b", namespace="other"), destination_rule("two", "b.other"), destination_rule("x", "c"))
+    assert [rule.meta.name for rule in found.rules_for(("other", "b"))] == ["one", "two"]
+    assert list(found.rules_for(("default", "b"))) == []

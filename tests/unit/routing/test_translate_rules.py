@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of routing.translate: rules of a VirtualService, their match entries, and which of them hold on a port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from routing.specs import DirectResponseSpec, MatchSpec, NamedMatch, PathMatch, SourceMatch, StringMatch
+from tests.unit.routing.objects import codes, rule_of, rules_of, service, to, translated, virtual_service
+
+
+def _match(entry: dict[str, Any]) -> MatchSpec:
+    (found,) = rule_of({"match": [entry], "route": [to("b")]}).matches
+    return found
+
+
+def test_no_match_means_everything() -> None:
+    rule = rule_of({"name": "r", "route": [to("b")]})
+    assert rule.name == "r"
+    assert rule.matches == ()
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ({"exact": "/a"}, PathMatch(kind="exact", value="/a")),
+        ({"prefix": "/a"}, PathMatch(kind="prefix", value="/a")),
+        ({"prefix": ""}, PathMatch(kind="prefix", value="")),
+        ({"regex": "/a+"}, PathMatch(kind="regex", value="/a+")),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_paths(uri: Any, expected: PathMatch | None) -> None:
+    assert _match({"uri": uri}) == MatchSpec(path=expected)
+
+
+def test_path_case() -> None:
+    assert _match({"uri": {"exact": "/a"}, "ignoreUriCase": True}).path == PathMatch(kind="exact", value="/a", ignore_case=True)
+
+
+def test_strings() -> None:
+    found = _match({"name": "m", "method": {"exact": "GET"}, "scheme": {"prefix": "h"}, "authority": {"regex": "b.*"}})
+    assert found == MatchSpec(
+        name="m",
+        method=StringMatch(kind="exact", value="GET"),
+        scheme=StringMatch(kind="prefix", value="h"),
+        authority=StringMatch(kind="regex", value="b.*"),
+    )
+    assert _match({"method": {}}) == MatchSpec()
+
+
+def test_headers_and_query_parameters() -> None:
+    found = _match(
+        {
+            "headers": {"X-A": {"exact": "1"}, "x-b": None, "x-c": {}, "x-d": {"regex": "*"}, ":Method": {"prefix": "G"}},
+            "withoutHeaders": {"X-E": {"regex": "a"}, "x-f": {}},
+            "queryParams": {"Q": {"exact": ""}, "r": {}},
+        }
+    )
+    present = StringMatch(kind="present")
+    assert found.headers == (
+        NamedMatch(name="x-a", match=StringMatch(kind="exact", value="1")),
+        NamedMatch(name="x-b", match=present),
+        NamedMatch(name="x-c", match=present),
+        NamedMatch(name="x-d", match=present),
+        NamedMatch(name=":method", match=StringMatch(kind="prefix", value="G")),
+        NamedMatch(name="x-e", match=StringMatch(kind="regex", value="a"), invert=True),
+        NamedMatch(name="x-f", match=present, invert=True),
+    )
+    assert found.query == (NamedMatch(name="Q", match=StringMatch(kind="exact")), NamedMatch(name="r", match=present))
+
+
+def test_conditions_on_the_caller() -> None:
+    assert _match({"sourceNamespace": "other"}).source == SourceMatch(namespace="other")
+    assert _match({"sourceLabels": {"app": "a"}}).source == SourceMatch(labels={"app": "a"})
+
+
+def test_an_entrys_gateways_switch_its_conditions_on_the_caller_off() -> None:
+    assert _match({"gateways": ["mesh"], "sourceLabels": {"app": "a"}}) == MatchSpec()
+
+
+@pytest.mark.parametrize(
+    ("level", "entry", "holds"),
+    [
+        (["mesh"], ["mesh"], True),
+        (["mesh"], ["acmg-gateway"], False),
+        (["mesh", "acmg-gateway"], ["x/acmg-gateway"], True),
+        (["acmg-gateway"], ["mesh"], False),
+        (["mesh", "ingress"], ["ingress"], False),
+        ([], ["ingress", "mesh"], True),
+    ],
+)
+def test_an_entry_holds_where_both_its_and_the_virtual_services_gateways_are(
+    level: list[str], entry: list[str], holds: bool
+) -> None:
+    vs = virtual_service("vs", ["b"], {"match": [{"gateways": entry}], "route": [to("b")]}, gateways=level)
+    found = translated(service("b"), vs)
+    assert ("virtualservice/default/vs@80" in found.specs.rule_sets) is holds
+
+
+def test_entries_for_other_ports_are_left_out_and_rules_without_entries_too() -> None:
+    found = translated(
+        service("b"),
+        virtual_service(
+            "vs",
+            ["b"],
+            {"name": "one", "match": [{"port": 80, "uri": {"exact": "/a"}}, {"port": 8080}], "route": [to("b")]},
+            {"name": "two", "match": [{"port": 80}], "route": [to("b")]},
+        ),
+    )
+    assert [(rule.name, len(rule.matches)) for rule in rules_of(found)] == [("one", 1), ("two", 1)]
+    assert [(rule.name, len(rule.matches)) for rule in rules_of(found, port=8080)] == [("one", 1)]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"match": [{"uri": {"prefix": "/"}}]},
+        {"match": [{"uri": {"prefix": ""}, "name": "m"}]},
+        {"match": [{"uri": {"regex": ".*"}, "ignoreUriCase": True}]},
+        {"match": [{"uri": {"exact": "/a"}}, {}, {"uri": {"exact": "/b"}}]},
+    ],
+)
+def test_rules_after_one_that_matches_everything_are_left_out(rule: dict[str, Any]) -> None:
+    vs = virtual_service(
+        "vs",
+        ["b"],
+        {**rule, "route": [to("b")]},
+        {"match": [{"port": 1}], "route": [to("ghost")]},
+        {"route": [to("ghost")]},
+    )
+    found = translated(service("b"), vs)
+    assert len(rules_of(found)) == 1
+    assert codes(found) == [("IST0130", "default/vs", "spec.http[2]")]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"uri": {"exact": "/"}},
+        {"uri": {"prefix": "/a"}},
+        {"method": {"exact": "GET"}},
+        {"headers": {"x": {}}},
+        {"queryParams": {"x": {}}},
+        {"sourceNamespace": "other"},
+        {"uri": {"prefix": "/"}, "sourceLabels": {"a": "b"}},
+    ],
+)
+def test_rules_with_any_condition_do_not_hide_others(entry: dict[str, Any]) -> None:
+    found = translated(
+        service("b"), virtual_service("vs", ["b"], {"match": [entry], "route": [to("b")]}, {"route": [to("b")]})
+    )
+    assert len(rules_of(found)) == 2
+    assert codes(found) == []
+
+
+def test_entries_after_one_that_matches_everything_are_left_out() -> None:
+    rule = rule_of({"match": [{"uri": {"exact": "/a"}}, {}, {"uri": {"exact": "/b"}}], "route": [to("b")]})
+    assert [match.path and match.path.value for match in rule.matches] == ["/a", None]
+
+
+@pytest.mark.parametrize("where", ["headers", "withoutHeaders"])
+def test_a_claim_of_a_token_never_holds(where: str) -> None:
+    claim = {where: {"@request.auth.claims.sub": {"exact": "x"}}}
+    vs = virtual_service(
+        "vs", ["b"], {"match": [claim], "route": [to("b")]}, {"match": [claim, {"port": 80}], "directResponse": {"status": 200}}
+    )
+    found = translated(service("b", ports=[{"port": 80}]), vs)
+    (rule,) = rules_of(found)
+    assert rule.action == DirectResponseSpec(status=200)
+    assert rule.matches == (MatchSpec(),)
+    assert codes(found) == [
+        ("ACMG010", "default/vs", "spec.http[0].match[0]"),
+        ("ACMG010", "default/vs", "spec.http[1].match[0]"),
+    ]
+
+
+def test_delegation_is_left_out_with_a_warning_and_does_not_hide_what_follows() -> None:
+    vs = virtual_service("vs", ["b"], {"delegate": {"name": "leaf"}}, {"directResponse": {"status": 200}})
+    found = translated(service("b", ports=[{"port": 80}]), vs)
+    assert [rule.action for rule in rules_of(found)] == [DirectResponseSpec(status=200)]
+    assert codes(found) == [("ACMG001", "default/vs", "spec.http[0].delegate")]
