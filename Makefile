@@ -12,16 +12,19 @@ SHELL       := /bin/bash
 PYTHON ?= python3
 VENV   ?= .venv
 CONFIG ?= deploy/samples/helloworld
+CASES  ?= tests/cases
+ONLY   ?=
 ARGS   ?=
 
 BIN := $(VENV)/bin
 # One stamp per requirements file: it is newer than the file when the environment holds exactly what the file names.
 DEV_STAMP   := $(VENV)/.stamp-dev
 BENCH_STAMP := $(VENV)/.stamp-bench
+FUZZ_STAMP  := $(VENV)/.stamp-fuzz
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Environment ---------------------------------------------------------------------------------------------------------------
 
@@ -42,6 +45,10 @@ $(BENCH_STAMP): requirements/bench.txt | $(DEV_STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
+$(FUZZ_STAMP): requirements/fuzz.txt | $(DEV_STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
 .PHONY: install
 install: $(DEV_STAMP) ## make the virtual environment with everything for development
 
@@ -51,6 +58,7 @@ lock: $(DEV_STAMP) ## resolve requirements/*.txt again, ignoring releases of the
 	@$(call compile,dev,--group pyproject.toml:dev --constraint requirements/runtime.txt)
 	@$(call compile-group,build,--group pyproject.toml:build --constraint requirements/dev.txt)
 	@$(call compile-group,bench,--group pyproject.toml:bench)
+	@$(call compile-group,fuzz,--group pyproject.toml:fuzz)
 
 # No configuration, index or link of this machine may reach the files: they must mean the same everywhere.
 UV_COMPILE = env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
@@ -75,6 +83,10 @@ run: $(DEV_STAMP) ## run the gateway on a directory of Kubernetes YAML (CONFIG=d
 test: $(DEV_STAMP) ## run all tests
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 
+.PHONY: cases
+cases: $(DEV_STAMP) ## run behavioural cases against a real gateway (CASES=file.yaml or directory, ONLY=id)
+	@$(BIN)/python -m tests.cases $(CASES) $(addprefix --only=,$(ONLY)) $(ARGS)
+
 .PHONY: lint
 lint: $(DEV_STAMP) ## style, formatting, types, import contracts, spelling
 	@$(BIN)/ruff check .
@@ -96,6 +108,18 @@ coverage: $(DEV_STAMP) ## run all tests and measure branch coverage (100 % of ro
 
 .PHONY: check
 check: lint test ## lint, then test
+
+.PHONY: fuzz
+fuzz: $(FUZZ_STAMP) ## look for bytes that break HTTP handling (SECONDS=60); crashes are kept in fuzz/regressions/
+	@$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
+.PHONY: h1
+h1: $(DEV_STAMP) ## run a differential HTTP/1.1 tool on a gateway (TOOL=path CASES=file)
+	@$(BIN)/python -m tests.h1_tool "$(TOOL)" "$(CASES)" $(ARGS)
+
+.PHONY: h1-responses
+h1-responses: $(DEV_STAMP) ## give a gateway raw answers and judge what its client gets (CASES=file)
+	@$(BIN)/python -m tests.h1_responses "$(CASES)" $(ARGS)
 
 .PHONY: hooks
 hooks: $(DEV_STAMP) ## check every commit before it is made (git hooks, no network needed)
@@ -123,5 +147,5 @@ image: ## make the container image acmgproxy:dev (needs docker or podman)
 
 .PHONY: clean
 clean: ## remove everything the other targets made
-	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks htmlcov .coverage .coverage.*
-	@find acmgproxy routing discovery bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks .fuzz htmlcov .coverage .coverage.*
+	@find acmgproxy routing discovery bench fuzz tests -name __pycache__ -type d -prune -exec rm -rf {} +
