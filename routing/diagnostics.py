@@ -31,8 +31,7 @@ class _Entry(NamedTuple):
 CATALOGUE: dict[str, _Entry] = {
     "IST0101": _Entry(
         "error",
-        "Correct the name, or create what it refers to; until then this share of requests is answered with 503 "
-        "(NC).",
+        "Correct the name, or create what it refers to; until then requests that are sent there are answered with 503 (NC).",
     ),
     "IST0106": _Entry("error", "Correct the field; until then the last good version of the object stays in force."),
     "IST0109": _Entry(
@@ -40,25 +39,42 @@ CATALOGUE: dict[str, _Entry] = {
         "Put the rules into one VirtualService, or separate the two with exportTo; hosts are not merged.",
     ),
     "IST0112": _Entry("error", "Set destination.port.number."),
+    "IST0118": _Entry("info", "Name the port http or http-<suffix>, or set appProtocol."),
     "IST0130": _Entry("warning", "Move the rule before the one that matches everything, or delete it."),
+    "IST0131": _Entry("warning", "Delete the entry, or move it before the one that takes its requests."),
+    "IST0132": _Entry("warning", "Correct the host, or create the Service or ServiceEntry."),
     "IST0173": _Entry(
         "warning",
-        "Correct the subset's labels, or start pods that carry them; until then the subset is answered with 503 "
-        "(UH).",
+        "Correct the subset's labels, or start pods that carry them; until then the subset is answered with 503 (UH).",
     ),
     "IST0174": _Entry("warning", "Correct the host, or delete the rule; it has no effect."),
+    "ACMG000": _Entry("error", "Correct the file; until then what it held before stays in force."),
     "ACMG001": _Entry("warning", "Remove the field, or do not rely on it here."),
     "ACMG002": _Entry("warning", "Correct the spelling or the indentation; the field is not part of this kind."),
     "ACMG003": _Entry("warning", "Write the full name <service>.<namespace>.svc.<domain>; Istio would not resolve this one."),
-    "ACMG004": _Entry("info", "Address the target of the alias directly."),
+    "ACMG004": _Entry("warning", "Correct the alias, or address its target directly."),
     "ACMG005": _Entry("warning", "Make sure that one address belongs to one running pod."),
     "ACMG006": _Entry("info", "Add `mesh` or `acmg-gateway` to gateways if its rules should apply to traffic between Services."),
-    "ACMG007": _Entry("error", "Give each Service a clusterIP of its own."),
+    "ACMG007": _Entry("error", "Give each Service an address of its own."),
     "ACMG008": _Entry("warning", "Give the EndpointSlice's ports the names of the Service's ports."),
     "ACMG009": _Entry("warning", "Set retries.attempts to 1 or more, or leave only `attempts: 0` to switch retries off."),
     "ACMG010": _Entry("error", "Remove the condition; requests never meet it here."),
     "ACMG011": _Entry("warning", "Rename one of the subsets; the first one is used."),
     "ACMG012": _Entry("warning", "Keep bodies small; large ones belong on a server."),
+    "ACMG013": _Entry("info", "Use the present field; the deprecated one still works."),
+    "ACMG014": _Entry("warning", "Add what the field needs to have an effect, or remove it."),
+    "ACMG015": _Entry(
+        "warning",
+        "Multiply by the number of callers that one gateway pod serves; then say so with annotation `acmg.io/limits: gateway`.",
+    ),
+    "ACMG016": _Entry("error", "Use tls mode SIMPLE or DISABLE; endpoints that ask for a client certificate cannot be reached."),
+    "ACMG017": _Entry("info", "Refer to it with `delegate` in a VirtualService with hosts, or delete it."),
+    "ACMG018": _Entry("warning", "Do not route the port through the gateway, or serve HTTP/1.1 on it."),
+    "ACMG019": _Entry("warning", "Keep one object for each host and port."),
+    "ACMG020": _Entry("warning", "Reach this port without the gateway, or declare it as HTTP if it is."),
+    "ACMG021": _Entry("info", "Nothing needs to be done; the field has no meaning here."),
+    "ACMG022": _Entry("warning", "Make the conditions of the delegate narrower than those of the rule that refers to it."),
+    "ACMG023": _Entry("warning", "Give endpoints, or one ServiceEntry for each host with resolution DNS."),
 }
 
 
@@ -88,7 +104,7 @@ def _diagnostic(code: str, kind: str, namespace: str, name: str, field: str, mes
     severity, remedy = CATALOGUE[code]
     return Diagnostic(
         code=code, severity=severity, kind=kind, namespace=namespace, name=name, field=field, message=message, remedy=remedy
-    )  # fmt: skip
+    )
 
 
 class Reporter:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import re2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "CLUSTER_DOMAIN",
@@ -25,11 +25,15 @@ __all__ = [
     "cluster_name",
     "covering_patterns",
     "covers",
+    "covers_locality",
     "host_problem",
     "is_dns_label",
+    "is_ip_address",
     "is_loopback",
+    "merged_rule_set_key",
     "pattern_rank",
     "patterns_overlap",
+    "port_protocol",
     "rule_set_key",
     "service_domains",
     "service_fqdn",
@@ -42,6 +46,9 @@ CLUSTER_DOMAIN = "cluster.local"
 
 MAX_HOST_LENGTH = 255
 """RFC 1035 section 2.3.4."""
+
+PROTOCOLS = frozenset({"grpc", "grpc-web", "http", "http2", "https", "mongo", "mysql", "redis", "tcp", "tls", "udp"})
+"""What the name of a Service port may begin with (Istio, protocol selection)."""
 
 Key = tuple[str, str]
 """(namespace, name) of an object."""
@@ -80,17 +87,28 @@ def host_problem(host: str, *, wildcard: bool) -> str | None:
         if not name.startswith("*."):
             return "a wildcard must be `*` or start with `*.`"
         name = name[2:]
-    if _HOST.fullmatch(name) is None and not _is_address(name):
+    if _HOST.fullmatch(name) is None and not is_ip_address(name):
         return "is neither a DNS name nor an IP address"
     return None
 
 
-def _is_address(text: str) -> bool:
+def is_ip_address(text: str) -> bool:
+    """Tell whether `text` is an IP address."""
     try:
         ip_address(text)
     except ValueError:
         return False
     return True
+
+
+def port_protocol(name: str, app_protocol: str) -> str:
+    """Return the protocol a Service port declares, by appProtocol or by its name, lower case; "" when it declares none."""
+    if app_protocol:
+        return app_protocol.lower()
+    protocol, _, rest = name.lower().partition("-")
+    if protocol == "grpc" and rest.partition("-")[0] == "web":
+        return "grpc-web"
+    return protocol if protocol in PROTOCOLS else ""
 
 
 def is_loopback(address: str) -> bool:
@@ -139,6 +157,11 @@ def rule_set_key(key: Key, port: int) -> str:
     return f"virtualservice/{namespace}/{name}@{port}"
 
 
+def merged_rule_set_key(keys: Iterable[Key], port: int) -> str:
+    """Return the key of the rule set that several VirtualServices make together for a Service port."""
+    return f"virtualservice/{'+'.join('/'.join(key) for key in keys)}@{port}"
+
+
 def covers(pattern: str, host: str) -> bool:
     """Tell whether `pattern` covers `host`, which may be a narrower or equal pattern itself."""
     if pattern in {host, "*"}:
@@ -162,6 +185,12 @@ def covering_patterns(host: str) -> Iterator[str]:
             yield f"*.{rest}"
     if host != "*":
         yield "*"
+
+
+def covers_locality(pattern: str, locality: str) -> bool:
+    """Tell whether a locality, which may end in `*`, covers another: `r` and `r/*` cover `r/z/s`."""
+    wide = pattern.removesuffix("*").removesuffix("/")
+    return not wide or locality == wide or locality.startswith(f"{wide}/")
 
 
 def pattern_rank(pattern: str) -> int:

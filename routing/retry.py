@@ -13,8 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from routing.limits import part_of
+
 if TYPE_CHECKING:
-    from routing.specs import RetrySpec
+    from routing.limits import Limits
+    from routing.specs import RetryBudgetSpec, RetrySpec
 
 __all__ = ["ResetKind", "ResponseView", "RetryBudget", "RetryPolicy"]
 
@@ -25,13 +28,6 @@ _STATUSES: dict[str, frozenset[int]] = {
     "5xx": frozenset(range(500, 600)),
     "gateway-error": frozenset({502, 503, 504}),
     "retriable-4xx": frozenset({409}),
-}
-_GRPC: dict[str, bytes] = {
-    "cancelled": b"1",
-    "deadline-exceeded": b"4",
-    "resource-exhausted": b"8",
-    "internal": b"13",
-    "unavailable": b"14",
 }
 _EVERY_RESET: frozenset[ResetKind] = frozenset(
     {"connect-failure", "reset", "reset-before-request", "per-try-timeout", "refused-stream"}
@@ -64,30 +60,31 @@ class ActiveCount(Protocol):
 class RetryPolicy:
     """A RetrySpec compiled to set look-ups.
 
-    `attempts` is how many retries may follow the first try; a policy with none says no to everything.
+    `attempts` is how many retries may follow the first try; a policy with none says no to everything. `ignore_previous_hosts`:
+    the next try avoids endpoints that were tried; `remote_localities`: it may leave their priority.
     """
 
     __slots__ = (
         "_base_s",
         "_cap_s",
-        "_grpc",
         "_ratelimited",
         "_resets",
         "_statuses",
         "attempts",
         "ignore_previous_hosts",
         "per_try_timeout_s",
+        "remote_localities",
     )
 
     def __init__(self, spec: RetrySpec) -> None:
         self.attempts = spec.attempts
         self.per_try_timeout_s = spec.per_try_timeout_s
         self.ignore_previous_hosts = spec.ignore_previous_hosts
+        self.remote_localities = spec.remote_localities
         tokens = spec.retry_on if spec.attempts > 0 else ()
         codes = spec.status_codes if spec.attempts > 0 else ()
         numeric = (int(token) for token in tokens if token.isdecimal())
         self._statuses = frozenset(codes).union(numeric, *(_STATUSES.get(token, ()) for token in tokens))
-        self._grpc = frozenset(_GRPC[token] for token in tokens if token in _GRPC)
         self._resets = frozenset[str]().union(*(_RESETS.get(token, ()) for token in tokens))
         self._ratelimited = "envoy-ratelimited" in tokens
         self._base_s = spec.backoff_base_s
@@ -98,7 +95,7 @@ class RetryPolicy:
 
     def on_status(self, status: int, headers: ResponseView) -> bool:
         """Return whether an answer from upstream asks for a retry."""
-        wanted = status in self._statuses or (bool(self._grpc) and headers.header(b"grpc-status") in self._grpc)
+        wanted = status in self._statuses
         if not (wanted or self._ratelimited):
             return False
         if headers.header(b"x-envoy-overloaded") is not None:
@@ -120,23 +117,38 @@ class RetryBudget:
     """Bounds the retries that run at the same time against one cluster.
 
     A share of the requests in flight may be retries, and always at least a few: retries heal single failures and must not
-    multiply the load on a cluster that fails as a whole. Defaults: Envoy RetryBudget, 20 % and 3.
+    multiply the load on a cluster that fails as a whole. Defaults: Envoy RetryBudget, 20 % and 3. `maximum` is the circuit
+    breaker on retries, 0 for none.
     """
 
-    __slots__ = ("_source", "minimum", "percent", "retries")
+    __slots__ = ("_source", "maximum", "minimum", "percent", "retries")
 
     def __init__(self, source: ActiveCount, percent: float = 20.0, minimum: int = 3) -> None:
         self._source = source
         self.percent = percent
         self.minimum = minimum
+        self.maximum = 0
         self.retries = 0
 
     def __repr__(self) -> str:
         return f"RetryBudget({self.retries} retries of {self._source.active} active)"
 
+    def configure(self, spec: RetryBudgetSpec | None, limits: Limits | None, workers: int) -> None:
+        """Take over what a cluster says; retries under way still count.
+
+        A budget of its own replaces the limit on retries, as in Envoy. Its minimum is for the gateway pod and is divided like
+        limits; the default one is every worker's.
+        """
+        if spec is not None:
+            self.percent, self.minimum, self.maximum = spec.percent, part_of(spec.minimum, workers), 0
+        else:
+            self.percent, self.minimum, self.maximum = 20.0, 3, limits.max_retries if limits is not None else 0
+
     def try_acquire(self) -> bool:
         """Reserve a retry; False when the budget is used up. Every True needs one `release`."""
         if self.retries >= self.minimum and self.retries >= self._source.active * self.percent / 100:
+            return False
+        if 0 < self.maximum <= self.retries:
             return False
         self.retries += 1
         return True

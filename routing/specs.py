@@ -28,17 +28,25 @@ __all__ = [
     "CandidateSpec",
     "ClusterRef",
     "ClusterSpec",
+    "CorsSpec",
     "DirectResponseSpec",
     "EndpointSpec",
+    "FaultSpec",
     "ForwardSpec",
+    "HashSpec",
     "HeaderOps",
     "IdentitySpec",
+    "KeepaliveSpec",
     "ListenerSpec",
+    "LocalitySpec",
     "MatchSpec",
+    "MirrorSpec",
     "NamedMatch",
+    "OutlierSpec",
     "PathMatch",
     "PathRewrite",
     "RedirectSpec",
+    "RetryBudgetSpec",
     "RetrySpec",
     "RuleSetSpec",
     "RuleSpec",
@@ -46,7 +54,9 @@ __all__ = [
     "Specs",
     "SpecsDiff",
     "StringMatch",
+    "TlsSpec",
     "VirtualHostSpec",
+    "WarmupSpec",
 ]
 
 ROOT_NAMESPACE = "istio-system"
@@ -117,11 +127,11 @@ class HeaderOps(_Spec, frozen=True, kw_only=True):
 
 
 class PathRewrite(_Spec, frozen=True, kw_only=True):
-    """How the path changes; the query is always kept.
+    r"""How the path changes; the query is always kept.
 
     `prefix` replaces what the matching entry's prefix matched (the whole path for an exact or regex entry), literally;
     `segments` the same with HTTPRoute's slash repair; `full` the whole path; `regex` substitutes every match of `pattern` (RE2),
-    with `\\1` groups in `value`.
+    with `\1` groups in `value`.
     """
 
     kind: Literal["prefix", "segments", "full", "regex"]
@@ -160,6 +170,41 @@ class ClusterRef(_Spec, frozen=True, kw_only=True):
     host_rewrite: str = ""
 
 
+class MirrorSpec(_Spec, frozen=True, kw_only=True):
+    """A copy of requests to another cluster: fire and forget, the answer is read and dropped. `percent` of them are copied."""
+
+    cluster: str
+    percent: float = 100.0
+    by_namespace: dict[str, str] = {}
+
+
+class FaultSpec(_Spec, frozen=True, kw_only=True):
+    """Faults to inject before routing: first the delay, then the abort, each drawn for itself (Envoy HTTPFault).
+
+    `abort_status` 0 means no abort. Percentages are 0 to 100 with a resolution of 0.0001.
+    """
+
+    delay_s: float = 0.0
+    delay_percent: float = 0.0
+    abort_status: int = 0
+    abort_percent: float = 0.0
+
+
+class CorsSpec(_Spec, frozen=True, kw_only=True):
+    """Cross-origin policy (VirtualService corsPolicy). Lists come joined by ","; "" means that the field is not sent.
+
+    A preflight of an origin that is not allowed is forwarded like any request, whatever unmatchedPreflights says: FORWARD asks
+    for that, and with IGNORE the filter does nothing special either.
+    """
+
+    allow_origins: tuple[StringMatch, ...] = ()
+    allow_methods: str = ""
+    allow_headers: str = ""
+    expose_headers: str = ""
+    max_age: str = ""
+    allow_credentials: bool = False
+
+
 class ForwardSpec(_Spec, frozen=True, kw_only=True, tag="forward"):
     """Send the request to one of `clusters`, drawn by weight. `timeout_s` 0 means none; it covers all tries."""
 
@@ -168,6 +213,7 @@ class ForwardSpec(_Spec, frozen=True, kw_only=True, tag="forward"):
     retry: RetrySpec = RetrySpec()
     path_rewrite: PathRewrite | None = None
     host_rewrite: str = ""
+    mirrors: tuple[MirrorSpec, ...] = ()
 
 
 class RedirectSpec(_Spec, frozen=True, kw_only=True, tag="redirect"):
@@ -200,13 +246,15 @@ class RuleSpec(_Spec, frozen=True, kw_only=True):
     action: ForwardSpec | RedirectSpec | DirectResponseSpec
     request_headers: HeaderOps | None = None
     response_headers: HeaderOps | None = None
+    fault: FaultSpec | None = None
+    cors: CorsSpec | None = None
 
 
 class RuleSetSpec(_Spec, frozen=True, kw_only=True):
     """The ordered rules of one VirtualService (or several merged ones) for one port.
 
-    Key: `virtualservice/<namespace>/<name>@<port>`. `export_to` empty means public; else the namespaces that see it, `.` already
-    replaced by its own.
+    Key: `virtualservice/<namespace>/<name>@<port>`, of merged ones with all names joined by `+`. `export_to`
+    empty means public; else the namespaces that see it, `.` already replaced by its own.
     """
 
     name: str
@@ -217,7 +265,8 @@ class RuleSetSpec(_Spec, frozen=True, kw_only=True):
 
 class CandidateSpec(_Spec, frozen=True, kw_only=True):
     """A rule set that may own a virtual host. Lower `rank` first (exact host, then longer wildcards); within a rank by the
-    caller's visibility class (private to its namespace, exported to it, public), then in the order given (oldest first)."""
+    caller's visibility class (private to its namespace, exported to it, public), then in the order given (oldest first).
+    """
 
     rule_set: str
     rank: int = 0
@@ -245,12 +294,97 @@ class VirtualHostSpec(_Spec, frozen=True, kw_only=True):
     default: ClusterRef | None = None
 
 
+class HashSpec(_Spec, frozen=True, kw_only=True):
+    """What a consistent hash is computed of (DestinationRule consistentHash), and the size of the structure it is looked up in.
+
+    `ttl_s` is for cookies: None generates none, 0 a session cookie, else one with that Max-Age. Defaults: Istio's.
+    """
+
+    kind: Literal["header", "cookie", "source-ip", "query"]
+    name: str = ""
+    path: str = ""
+    ttl_s: float | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+    ring_size: int = 1024
+    table_size: int = 65537
+
+
+class WarmupSpec(_Spec, frozen=True, kw_only=True):
+    """Slow start of new endpoints (DestinationRule warmup; Envoy slow_start_config)."""
+
+    duration_s: float
+    minimum_percent: float = 10.0
+    aggression: float = 1.0
+
+
+class LocalitySpec(_Spec, frozen=True, kw_only=True):
+    """Which localities traffic goes to, seen from the caller's (DestinationRule localityLbSetting).
+
+    `distribute`: (from, ((to, percent), ...)) pairs, localities as `region/zone/subzone` with "*" at the end. `failover`: (from
+    region, to region). `failover_priority`: label names or `name=value`. Without `distribute` endpoints have priorities, the near
+    ones first; they count only beside outlier detection, unless `always` (a Service's trafficDistribution).
+    """
+
+    distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
+    failover: tuple[tuple[str, str], ...] = ()
+    failover_priority: tuple[str, ...] = ()
+    always: bool = False
+
+
+class OutlierSpec(_Spec, frozen=True, kw_only=True):
+    """Passive health checks (DestinationRule outlierDetection). Defaults: Istio's. 0 switches a count off.
+
+    `status_codes`, when given, replaces the class of answers that `consecutive_5xx` counts.
+    """
+
+    consecutive_5xx: int = 5
+    consecutive_gateway: int = 0
+    consecutive_local_origin: int = 5
+    split_local_origin: bool = False
+    interval_s: float = 10.0
+    base_ejection_s: float = 30.0
+    max_ejection_percent: int = 10
+    min_health_percent: int = 0
+    status_codes: tuple[int, ...] = ()
+
+
+class TlsSpec(_Spec, frozen=True, kw_only=True):
+    """TLS to the upstream (DestinationRule tls mode SIMPLE).
+
+    Empty `ca_file` means the system's certificate authorities; empty `sni` the request's Host; empty `subject_alt_names` that the
+    name of the SNI is checked.
+    """
+
+    sni: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    ca_file: str = ""
+    insecure_skip_verify: bool = False
+
+
+class KeepaliveSpec(_Spec, frozen=True, kw_only=True):
+    """TCP keep-alive probes; 0 leaves the system's value."""
+
+    probes: int = 0
+    time_s: float = 0.0
+    interval_s: float = 0.0
+
+
+class RetryBudgetSpec(_Spec, frozen=True, kw_only=True):
+    """How many retries may run at once, as a share of active requests and as a minimum. Defaults: Envoy's."""
+
+    percent: float = 20.0
+    minimum: int = 3
+
+
 class ClusterSpec(_Spec, frozen=True, kw_only=True):
     """A destination: one Service port or a subset of it. Key and name: `outbound|<port>|<subset>|<fqdn>`, with `@<namespace>`
     appended for a variant made by the DestinationRule of a caller's namespace.
 
-    0 means no limit. connect_timeout_s: Istio meshConfig.connectTimeout 10 s. idle_timeout_s: how long an idle pooled connection
-    is kept; common servers close at 5 s or more, so 4 s.
+    0 means no limit. Limits are per gateway pod; the data plane divides them over its workers. When every endpoint is ejected
+    there is none (503, flag UH), as in Istio.
+
+    connect_timeout_s: Istio meshConfig.connectTimeout, 10 s. idle_timeout_s: how long an idle pooled connection is kept; common
+    servers close at 5 s or more, so 4 s.
     """
 
     name: str
@@ -259,15 +393,29 @@ class ClusterSpec(_Spec, frozen=True, kw_only=True):
     service_namespace: str = ""
     port: int = 0
     subset: str = ""
-    balancer: Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"] = "LEAST_REQUEST"
+    balancer: Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM", "RING_HASH", "MAGLEV"] = "LEAST_REQUEST"
+    hash: HashSpec | None = None
+    warmup: WarmupSpec | None = None
+    locality: LocalitySpec | None = None
+    outlier: OutlierSpec | None = None
+    tls: TlsSpec | None = None
+    proxy_protocol: Literal[0, 1, 2] = 0
     connect_timeout_s: float = 10.0
     idle_timeout_s: float = 4.0
+    max_connections: int = 0
+    max_pending_requests: int = 0
+    max_requests: int = 0
+    max_retries: int = 0
     max_requests_per_connection: int = 0
+    max_connection_duration_s: float = 0.0
+    keepalive: KeepaliveSpec | None = None
+    retry_budget: RetryBudgetSpec | None = None
 
 
 class EndpointSpec(_Spec, frozen=True, kw_only=True):
     """One member of a cluster. `identity` keys an IdentitySpec ("" when unknown); `uid` tells a new pod that reuses an address
-    from the old one. `draining` endpoints (serving but terminating) are used only when nothing else is left."""
+    from the old one. `draining` endpoints (serving but terminating) are used only when nothing else is left.
+    """
 
     address: str
     port: int
@@ -281,7 +429,8 @@ class EndpointSpec(_Spec, frozen=True, kw_only=True):
 class IdentitySpec(_Spec, frozen=True, kw_only=True):
     """What is known of a pod as caller or destination; many pods share one. Key: any string that is equal for equal identities.
 
-    The last five fields are Istio's telemetry labels (SEMANTICS: canonical service and revision rules), "unknown" when missing.
+    From `workload` on come Istio's telemetry labels (SEMANTICS: canonical service and revision rules), "unknown" when missing.
+    `locality` is `region/zone/subzone`, "" when unknown.
     """
 
     namespace: str
@@ -292,6 +441,7 @@ class IdentitySpec(_Spec, frozen=True, kw_only=True):
     version: str = "unknown"
     canonical_service: str = "unknown"
     canonical_revision: str = "latest"
+    locality: str = ""
 
 
 class ListenerSpec(_Spec, frozen=True, kw_only=True):

@@ -2,16 +2,16 @@
 """The store: the last good version of every object, by kind and key, with the indexes translation needs.
 
 Pure data: a source puts and deletes, translation reads. The indexes exist so that a change of one EndpointSlice or Pod costs
-what it touches, never a walk over the cluster: slices by Service, Pods by address, Services by Pod, DestinationRules by the
-Service their host may name.
+what it touches, never a walk over the cluster: slices by Service, Pods by address and by namespace, Services by Pod,
+DestinationRules by what their host may mean.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from routing.names import canonical_host
-from routing.resources import DestinationRule, EndpointSlice, Namespace, Pod, Resource, Service, VirtualService
+from routing.names import canonical_host, covering_patterns
+from routing.resources import DestinationRule, EndpointSlice, Namespace, Pod, Resource, Service, ServiceEntry, VirtualService
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,15 +42,17 @@ class Store:
 
     __slots__ = (
         "_pods_by_address",
-        "_rules_by_service",
+        "_pods_by_namespace",
+        "_rules_by_labels",
+        "_rules_by_pattern",
         "_services_by_pod",
         "_slices_by_service",
         "_tables",
-        "_wildcard_rules",
         "destination_rules",
         "endpoint_slices",
         "namespaces",
         "pods",
+        "service_entries",
         "services",
         "virtual_services",
     )
@@ -62,6 +64,7 @@ class Store:
         self.namespaces: dict[Key, Namespace] = {}
         self.virtual_services: dict[Key, VirtualService] = {}
         self.destination_rules: dict[Key, DestinationRule] = {}
+        self.service_entries: dict[Key, ServiceEntry] = {}
         self._tables: dict[str, dict[Key, Any]] = {
             "Service": self.services,
             "EndpointSlice": self.endpoint_slices,
@@ -69,13 +72,15 @@ class Store:
             "Namespace": self.namespaces,
             "VirtualService": self.virtual_services,
             "DestinationRule": self.destination_rules,
+            "ServiceEntry": self.service_entries,
         }
         self._slices_by_service: _Index[Key, Key] = _Index()
         # A Pod may be in several slices of one Service, so the slice is part of the value.
         self._services_by_pod: _Index[Key, tuple[Key, Key]] = _Index()
         self._pods_by_address: _Index[str, Key] = _Index()
-        self._rules_by_service: _Index[Key, Key] = _Index()
-        self._wildcard_rules: dict[Key, None] = {}
+        self._rules_by_labels: _Index[Key, Key] = _Index()
+        self._rules_by_pattern: _Index[str, Key] = _Index()
+        self._pods_by_namespace: _Index[str, Key] = _Index()
         for resource in resources:
             self.put(resource)
 
@@ -127,22 +132,30 @@ class Store:
         for key in self._pods_by_address.get(address, ()):
             yield self.pods[key]
 
+    def pods_in(self, namespace: str) -> Iterator[Pod]:
+        """Yield the Pods of a namespace."""
+        for key in self._pods_by_namespace.get(namespace, ()):
+            yield self.pods[key]
+
     def addresses(self) -> Iterable[str]:
         """Return every address that some Pod has."""
         return self._pods_by_address.keys()
 
-    def rules_for(self, service: Key) -> Iterator[DestinationRule]:
-        """Yield the DestinationRules whose host may name a Service: all that do, and some that do not."""
-        for key in self._rules_by_service.get(service, ()):
+    def rules_for(self, host: str) -> Iterator[DestinationRule]:
+        """Yield the DestinationRules whose host may mean `host` (a full name or pattern): all that do, and some that do not."""
+        name, _, rest = host.partition(".")
+        for key in self._rules_by_labels.get((rest.partition(".")[0], name), ()):
             yield self.destination_rules[key]
-        for key in self._wildcard_rules:
-            yield self.destination_rules[key]
+        for pattern in covering_patterns(host) if self._rules_by_pattern else ():
+            for key in self._rules_by_pattern.get(pattern, ()):
+                yield self.destination_rules[key]
 
     def _reindex(self, resource: Resource, *, add: bool) -> None:
         match resource:
             case EndpointSlice():
                 self._reindex_slice(resource, add=add)
             case Pod():
+                _change(self._pods_by_namespace, resource.meta.namespace, resource.key, add=add)
                 for address in resource.addresses:
                     _change(self._pods_by_address, address, resource.key, add=add)
             case DestinationRule():
@@ -161,14 +174,12 @@ class Store:
     def _reindex_rule(self, rule: DestinationRule, *, add: bool) -> None:
         host = canonical_host(rule.spec.host)
         if host.startswith("*"):
-            if add:
-                self._wildcard_rules[rule.key] = None
-            else:
-                del self._wildcard_rules[rule.key]
+            _change(self._rules_by_pattern, host, rule.key, add=add)
             return
-        # `s` is in the rule's namespace; of `s.n`, `s.n.svc` and `s.n.svc.<domain>` the second label is the namespace.
+        # Two labels tell hosts apart well enough: `s` is in the rule's namespace, and of `s.n`, `s.n.svc` and
+        # `s.n.svc.<domain>` the second label is the namespace.
         name, *rest = host.split(".")
-        _change(self._rules_by_service, (rest[0] if rest else rule.meta.namespace, name), rule.key, add=add)
+        _change(self._rules_by_labels, (rest[0] if rest else rule.meta.namespace, name), rule.key, add=add)
 
 
 def _change(index: _Index[_K, _V], key: _K, value: _V, *, add: bool) -> None:

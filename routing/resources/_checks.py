@@ -18,6 +18,8 @@ from routing.resources._base import Duration, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from routing.resources.virtual_service import StringMatch
+
 __all__ = [
     "authority_problem",
     "duration_problem",
@@ -26,6 +28,7 @@ __all__ = [
     "header_value_problem",
     "path_problem",
     "regex_problem",
+    "string_match_problems",
 ]
 
 _TOKEN = re2.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -78,15 +81,30 @@ def regex_problem(pattern: str, rewrite: str | None = None) -> str | None:
     return None
 
 
-def export_problems(export_to: tuple[str, ...], namespace: str) -> Iterator[Problem]:
-    """Judge `exportTo` of an object in `namespace`."""
+def string_match_problems(match: StringMatch | None, field: str, *, empty_prefix: bool = False) -> Iterator[Problem]:
+    """Judge a condition on a string; `empty_prefix` tells whether the prefix may be empty."""
+    if match is None:
+        return
+    given = [name for name in ("exact", "prefix", "regex") if getattr(match, name) is not None]
+    if len(given) > 1:
+        yield Problem(field, f"{' and '.join(given)} exclude each other")
+    if match.prefix == "" and not empty_prefix:
+        yield Problem(f"{field}.prefix", "must not be empty")
+    if match.regex is not None and (reason := regex_problem(match.regex)):
+        yield Problem(f"{field}.regex", reason)
+
+
+def export_problems(export_to: tuple[str, ...], namespace: str, *, may_hide: bool = False) -> Iterator[Problem]:
+    """Judge `exportTo` of an object in `namespace`; `may_hide` tells whether `~`, visible to nobody, is allowed."""
     seen: set[str] = set()
     for index, entry in enumerate(export_to):
         target = namespace if entry == "." else entry
         if target in seen:
             yield Problem(f"spec.exportTo[{index}]", f"{entry!r} is given twice")
-        if target != "*" and not is_dns_label(target):
+        if target != "*" and not (may_hide and target == "~") and not is_dns_label(target):
             yield Problem(f"spec.exportTo[{index}]", f"{entry!r} is neither `.`, `*` nor a namespace")
         seen.add(target)
     if "*" in seen and len(seen) > 1:
         yield Problem("spec.exportTo", "`*` makes the object public; the other entries contradict it")
+    elif "~" in seen and len(seen) > 1:
+        yield Problem("spec.exportTo", "`~` hides the object from all; the other entries contradict it")

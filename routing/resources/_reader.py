@@ -64,7 +64,7 @@ def _shape(annotation: Any) -> _Shape:
         item = _shape(args[0] if origin is tuple else args[1])
         if item.walk == "struct":
             return _Shape("list" if origin is tuple else "map", item.plan)
-        if origin is dict:
+        if origin is dict and args[1] is str:
             return _Shape("strings")
     return _LEAF
 

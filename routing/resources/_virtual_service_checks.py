@@ -20,9 +20,11 @@ from routing.resources._checks import (
     header_value_problem,
     path_problem,
     regex_problem,
+    string_match_problems,
 )
+from routing.resources._filter_checks import destination_problems, filter_problems
 from routing.resources.virtual_service import (
-    Destination,
+    Delegate,
     DirectResponse,
     HeaderOperations,
     Headers,
@@ -70,8 +72,13 @@ def virtual_service_problems(service: VirtualService) -> Iterator[Problem]:
     other = {note.field for note in service.notes} & {"spec.tcp", "spec.tls"}
     if not spec.http and not other:
         yield Problem("spec.http", "there must be at least one rule")
+    notes = frozenset(note.field for note in service.notes)
     for index, rule in enumerate(spec.http):
-        yield from _rule_problems(rule, f"spec.http[{index}]")
+        field = f"spec.http[{index}]"
+        yield from _rule_problems(rule, field)
+        yield from filter_problems(rule, field, notes)
+        if rule.delegate is not None:
+            yield from _delegate_problems(rule.delegate, f"{field}.delegate", is_root=bool(spec.hosts))
 
 
 def _host_problems(spec: VirtualServiceSpec) -> Iterator[Problem]:
@@ -131,11 +138,18 @@ def _rule_problems(rule: HTTPRoute, field: str) -> Iterator[Problem]:
     yield from _headers_problems(rule.headers, f"{field}.headers")
 
 
+def _delegate_problems(delegate: Delegate, field: str, *, is_root: bool) -> Iterator[Problem]:
+    if not is_root:
+        yield Problem(field, "a delegate (a VirtualService without hosts) must not delegate again")
+    if not delegate.name:
+        yield Problem(f"{field}.name", "must not be empty")
+
+
 def _match_problems(match: HTTPMatch, field: str) -> Iterator[Problem]:
-    yield from _string_problems(match.uri, f"{field}.uri", empty_prefix=True)
-    yield from _string_problems(match.scheme, f"{field}.scheme")
-    yield from _string_problems(match.method, f"{field}.method")
-    yield from _string_problems(match.authority, f"{field}.authority")
+    yield from string_match_problems(match.uri, f"{field}.uri", empty_prefix=True)
+    yield from string_match_problems(match.scheme, f"{field}.scheme")
+    yield from string_match_problems(match.method, f"{field}.method")
+    yield from string_match_problems(match.authority, f"{field}.authority")
     yield from _condition_problems(match.headers, f"{field}.headers", header=True)
     yield from _condition_problems(match.without_headers, f"{field}.withoutHeaders", header=True)
     yield from _condition_problems(match.query_params, f"{field}.queryParams", header=False)
@@ -155,35 +169,16 @@ def _condition_problems(conditions: Mapping[str, StringMatch | None], field: str
         elif header and not name.startswith("@") and name.lower() not in PSEUDO_HEADERS and (reason := header_name_problem(name)):
             yield Problem(where, reason)
         if match is not None and match.regex != "*":
-            yield from _string_problems(match, where)
-
-
-def _string_problems(match: StringMatch | None, field: str, *, empty_prefix: bool = False) -> Iterator[Problem]:
-    if match is None:
-        return
-    given = [name for name in ("exact", "prefix", "regex") if getattr(match, name) is not None]
-    if len(given) > 1:
-        yield Problem(field, f"{' and '.join(given)} exclude each other")
-    if match.prefix == "" and not empty_prefix:
-        yield Problem(f"{field}.prefix", "must not be empty")
-    if match.regex is not None and (reason := regex_problem(match.regex)):
-        yield Problem(f"{field}.regex", reason)
+            yield from string_match_problems(match, where)
 
 
 def _route_problems(route: tuple[RouteDestination, ...], field: str) -> Iterator[Problem]:
     for index, entry in enumerate(route):
         where = f"{field}[{index}]"
-        yield from _destination_problems(entry.destination, f"{where}.destination")
+        yield from destination_problems(entry.destination, f"{where}.destination")
         yield from _headers_problems(entry.headers, f"{where}.headers")
     if len(route) > 1 and not sum(entry.weight for entry in route):
         yield Problem(field, "the weights must not all be 0")
-
-
-def _destination_problems(destination: Destination, field: str) -> Iterator[Problem]:
-    if reason := host_problem(destination.host, wildcard=False):
-        yield Problem(f"{field}.host", reason)
-    if "|" in destination.subset or "@" in destination.subset:
-        yield Problem(f"{field}.subset", f"{destination.subset!r} is not a name")
 
 
 def _redirect_problems(redirect: HTTPRedirect, matches: tuple[HTTPMatch, ...], field: str) -> Iterator[Problem]:

@@ -23,6 +23,7 @@ __all__ = [
     "Namespace",
     "ObjectReference",
     "Pod",
+    "PodCondition",
     "PodIP",
     "PodSpec",
     "PodStatus",
@@ -57,6 +58,7 @@ class ServiceSpec(_Lenient, frozen=True, kw_only=True):
     selector: dict[str, str] = field(default_factory=dict)
     external_name: str = ""
     session_affinity: str = "None"
+    traffic_distribution: str = ""
 
 
 class Service(Resource, frozen=True, kw_only=True):
@@ -73,6 +75,16 @@ class Service(Resource, frozen=True, kw_only=True):
         """Its cluster IPs; none when it is headless."""
         addresses = self.spec.cluster_ips or (self.spec.cluster_ip,)
         return tuple(address for address in addresses if address and address != "None")
+
+    @property
+    def is_alias(self) -> bool:
+        """Whether it is only another name for a host."""
+        return self.spec.type == "ExternalName"
+
+    @property
+    def is_headless(self) -> bool:
+        """Whether its clients address its pods."""
+        return self.spec.cluster_ip == "None"
 
     @property
     def tcp_ports(self) -> tuple[ServicePort, ...]:
@@ -104,6 +116,7 @@ class Endpoint(_Lenient, frozen=True, kw_only=True):
     conditions: EndpointConditions = EndpointConditions()
     target_ref: ObjectReference | None = None
     zone: str = ""
+    hostname: str = ""
 
 
 class EndpointPort(_Lenient, frozen=True, kw_only=True):
@@ -158,12 +171,20 @@ class PodIP(_Lenient, frozen=True, kw_only=True):
     ip: str
 
 
+class PodCondition(_Lenient, frozen=True, kw_only=True):
+    """One aspect of a Pod's state."""
+
+    type: str = ""
+    status: str = ""
+
+
 class PodStatus(_Lenient, frozen=True, kw_only=True):
-    """What of a Pod's status says where it is."""
+    """What of a Pod's status says where and how it is."""
 
     phase: str = ""
     pod_ip: str = field(default="", name="podIP")
     pod_ips: tuple[PodIP, ...] = field(default=(), name="podIPs")
+    conditions: tuple[PodCondition, ...] = ()
 
 
 class Pod(Resource, frozen=True, kw_only=True):
@@ -181,6 +202,12 @@ class Pod(Resource, frozen=True, kw_only=True):
         """Its IP addresses, without repetition."""
         addresses = (self.status.pod_ip, *(entry.ip for entry in self.status.pod_ips))
         return tuple(dict.fromkeys(address for address in addresses if address))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests, as a Pod selected by a Service would; unsaid, a running Pod does."""
+        ready = next((entry.status for entry in self.status.conditions if entry.type == "Ready"), "True")
+        return self.status.phase in {"", "Running"} and self.meta.deletion_timestamp is None and ready == "True"
 
 
 class Namespace(Resource, frozen=True, kw_only=True):

@@ -14,16 +14,22 @@ from routing.resources._base import Duration, Fields, Resource
 from routing.resources.core import PortNumber
 
 __all__ = [
+    "Abort",
+    "CorsPolicy",
+    "Delay",
     "Delegate",
     "Destination",
     "DirectResponse",
+    "Fault",
     "HTTPMatch",
+    "HTTPMirror",
     "HTTPRedirect",
     "HTTPRetry",
     "HTTPRewrite",
     "HTTPRoute",
     "HeaderOperations",
     "Headers",
+    "Percent",
     "RegexRewrite",
     "ResponseBody",
     "RouteDestination",
@@ -67,7 +73,6 @@ class HTTPMatch(Fields, frozen=True, kw_only=True):
     source_namespace: str = ""
     gateways: tuple[str, ...] = ()
     stat_prefix: str = ""
-    """Names a statistic of Envoy's; accepted, without effect."""
 
 
 class PortSelector(Fields, frozen=True, kw_only=True):
@@ -166,12 +171,67 @@ class HTTPRetry(Fields, frozen=True, kw_only=True):
     backoff: Duration | None = None
 
 
-class HTTPRoute(Fields, frozen=True, kw_only=True):
-    """A rule: exactly one of route, redirect, directResponse and delegate."""
+class Percent(Fields, frozen=True, kw_only=True):
+    """A share, 0 to 100."""
 
-    unsupported: ClassVar[frozenset[str]] = frozenset(
-        {"corsPolicy", "fault", "mirror", "mirrorPercent", "mirrorPercentage", "mirror_percent", "mirrors"},
-    )
+    value: Annotated[float, Meta(ge=0, le=100)] = 0.0
+
+
+WholePercent = Annotated[int, Meta(ge=0, le=100)]
+
+
+class HTTPMirror(Fields, frozen=True, kw_only=True):
+    """A destination that gets copies of requests: of all, or of a share."""
+
+    destination: Destination
+    percentage: Percent | None = None
+
+
+class Delay(Fields, frozen=True, kw_only=True):
+    """A pause before routing. Without a share it never happens. `percent` is the deprecated form of `percentage`."""
+
+    unsupported: ClassVar[frozenset[str]] = frozenset({"exponentialDelay"})
+
+    fixed_delay: Duration | None = None
+    percentage: Percent | None = None
+    percent: WholePercent = 0
+
+
+class Abort(Fields, frozen=True, kw_only=True):
+    """An answer in place of routing. Without a share it never happens."""
+
+    unsupported: ClassVar[frozenset[str]] = frozenset({"grpcStatus", "http2Error"})
+
+    http_status: Annotated[int, Meta(ge=200, le=599)] | None = None
+    percentage: Percent | None = None
+    percent: WholePercent = 0
+
+
+class Fault(Fields, frozen=True, kw_only=True):
+    """Faults to inject."""
+
+    delay: Delay | None = None
+    abort: Abort | None = None
+
+
+class CorsPolicy(Fields, frozen=True, kw_only=True):
+    """Cross-origin policy. `allowOrigin` is the deprecated list of exact origins."""
+
+    allow_origin: tuple[str, ...] = ()
+    allow_origins: tuple[StringMatch, ...] = ()
+    allow_methods: tuple[str, ...] = ()
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: Duration | None = None
+    allow_credentials: bool = False
+    unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] = "UNSPECIFIED"
+
+
+class HTTPRoute(Fields, frozen=True, kw_only=True):
+    """A rule: exactly one of route, redirect, directResponse and delegate.
+
+    `mirror` is the older form of `mirrors`. Of its three shares `mirrorPercentage` counts before the deprecated ones.
+    """
 
     name: str = ""
     match: tuple[HTTPMatch, ...] = ()
@@ -182,6 +242,13 @@ class HTTPRoute(Fields, frozen=True, kw_only=True):
     rewrite: HTTPRewrite | None = None
     timeout: Duration | None = None
     retries: HTTPRetry | None = None
+    fault: Fault | None = None
+    mirror: Destination | None = None
+    mirrors: tuple[HTTPMirror, ...] = ()
+    mirror_percentage: Percent | None = None
+    mirror_percent: WholePercent | None = None
+    mirror_percent_old: WholePercent | None = field(default=None, name="mirror_percent")
+    cors_policy: CorsPolicy | None = None
     headers: Headers | None = None
 
 

@@ -9,10 +9,11 @@ Pure: no clock, no random source, no IO. `RouteTable` is the facade.
 
 from __future__ import annotations
 
-from routing.table.head import Caller, RequestView
+from routing.request import RequestView
+from routing.table.head import Caller
 from routing.table.paths import RewriteError
 from routing.table.replies import Reply
-from routing.table.route import Destination, Route
+from routing.table.route import Destination, Mirror, Route
 from routing.table.table import CompiledListener, RouteTable, TableChange
 from routing.table.virtual_host import CompiledVirtualHost
 
@@ -21,6 +22,7 @@ __all__ = [
     "CompiledListener",
     "CompiledVirtualHost",
     "Destination",
+    "Mirror",
     "Reply",
     "RequestView",
     "RewriteError",

@@ -8,22 +8,19 @@ in a dict instead of asking every entry.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from routing.regex import Pattern
+from routing.request import getter, value_test
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from routing.request import Key, RequestView
     from routing.specs import MatchSpec, PathMatch, StringMatch
-    from routing.table.head import RequestView, Test
+    from routing.table.head import Test
 
-__all__ = ["Condition", "Getter", "Key", "PathCondition", "all_of", "compile_conditions", "first_value", "getter"]
-
-Key: TypeAlias = tuple[Literal["header", "query"], str]
-"""Names a value of the head. Pseudo-headers such as `:method` are headers here."""
-
-Getter: TypeAlias = "Callable[[RequestView], bytes | None]"
+__all__ = ["Condition", "PathCondition", "all_of", "compile_conditions"]
 
 
 class PathCondition:
@@ -112,36 +109,6 @@ def all_of(tests: Iterable[Test | None]) -> Test | None:
     return every
 
 
-def getter(key: Key) -> Getter:
-    """Return the function that reads the value named by `key` from a head; None when the head does not have it."""
-    source, text = key
-    name = text.encode()
-    if source == "query":
-        return lambda head: first_value(head.query, name)
-    match text:
-        case ":method":
-            return lambda head: head.method
-        case ":scheme":
-            return lambda head: head.scheme
-        case ":authority":
-            return lambda head: head.authority
-        case ":path":
-            return lambda head: head.path + b"?" + head.query if head.query else head.path
-        case _:
-            return lambda head: head.header(name)
-
-
-def first_value(query: bytes, name: bytes) -> bytes | None:
-    """Return the first value of a query parameter as Envoy reads it: nothing is percent-decoded, `a` means `a=`."""
-    if name not in query:
-        return None
-    for item in query.split(b"&"):
-        key, _, value = item.partition(b"=")
-        if key == name:
-            return value
-    return None
-
-
 def _named(key: Key, match: StringMatch, *, invert: bool = False) -> Condition:
     get = getter(key)
     if match.kind == "present":
@@ -149,16 +116,7 @@ def _named(key: Key, match: StringMatch, *, invert: bool = False) -> Condition:
     if match.kind == "exact" and not invert:
         value = match.value.encode()
         return Condition(lambda head: get(head) == value, key, value)
-    matches = _value_test(match)
+    matches = value_test(match)
     if invert:  # a missing value counts as an empty one (Envoy treat_missing_header_as_empty)
         return Condition(lambda head: not matches(get(head) or b""))
     return Condition(lambda head: (found := get(head)) is not None and bool(matches(found)))
-
-
-def _value_test(match: StringMatch) -> Callable[[bytes], object]:
-    value = match.value.encode()
-    if match.kind == "regex":
-        return Pattern(match.value).matches
-    if match.kind == "prefix":
-        return lambda found: found.startswith(value)
-    return value.__eq__

@@ -62,11 +62,11 @@ class HostIndex:
             table[domain] = min(claims, key=lambda claim: _precedence(claim, domain))
             if len(claims) == 1:
                 del self._contested[wild, domain]
-        spec = virtual_host.spec
-        short = spec.short_name.encode()
-        if short in self._short:
-            self._short[short].pop(spec.namespace, None)
-            if not self._short[short]:
+        short = virtual_host.spec.short_name.encode()
+        owners = self._short.get(short, {})
+        if owners.get(virtual_host.spec.namespace) is virtual_host:
+            del owners[virtual_host.spec.namespace]
+            if not owners:
                 del self._short[short]
 
     def lookup(self, host: bytes) -> CompiledVirtualHost | None:
@@ -81,7 +81,7 @@ class HostIndex:
                 if found is not None:
                     return found
                 dot = host.find(b".", dot + 1)
-        return self._wildcards.get(b"")
+        return self._wildcards.get(b"") if host else None
 
     def lookup_short(self, host: bytes) -> dict[str, CompiledVirtualHost]:
         """Return the virtual hosts that have `host` as their bare name, by the namespace in which it is valid."""

@@ -24,18 +24,19 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
 from routing.regex import PatternSet
-from routing.table.conditions import Condition, PathCondition, all_of, getter
+from routing.request import getter
+from routing.table.conditions import Condition, PathCondition, all_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from routing.table.conditions import Getter, Key
-    from routing.table.head import Caller, Find, RequestView, Test
+    from routing.request import Getter, Key, RequestView
+    from routing.table.head import Caller, Find, Test
     from routing.table.route import Route
 
 __all__ = ["LINEAR_LIMIT", "Entry", "compile_rules"]
 
-LINEAR_LIMIT = 5
+LINEAR_LIMIT = 6
 """Up to this many entries, of which few are patterns, the plain loop is faster than the index (bench/micro/test_match.py)."""
 
 LINEAR_PATTERNS = 2

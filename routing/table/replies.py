@@ -12,8 +12,8 @@ from routing.headers import HeaderError
 from routing.table.paths import compile_rewrite
 
 if TYPE_CHECKING:
+    from routing.request import RequestView
     from routing.specs import DirectResponseSpec, PathMatch, RedirectSpec
-    from routing.table.head import RequestView
 
 __all__ = ["DirectReply", "Redirect", "Reply"]
 

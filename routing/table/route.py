@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from routing.cluster import Cluster
+    from routing.filters import Filter
     from routing.headers import HeaderProgram
     from routing.retry import RetryPolicy
     from routing.table.replies import Reply
     from routing.table.virtual_host import CompiledVirtualHost
 
-__all__ = ["Destination", "Route"]
+__all__ = ["Destination", "Mirror", "Route"]
 
 
 class Destination:
@@ -56,6 +57,25 @@ class Destination:
         return f"Destination({self.cluster_name!r}, weight={self.weight}{'' if self.cluster else ', no cluster'})"
 
 
+class Mirror:
+    """Where copies of requests go.
+
+    Args:
+        cluster: None when no cluster has that name: then there is no copy.
+        percent: of requests that are copied, more than 0.
+    """
+
+    __slots__ = ("cluster", "cluster_name", "percent")
+
+    def __init__(self, *, cluster: Cluster | None, cluster_name: str, percent: float = 100.0) -> None:
+        self.cluster = cluster
+        self.cluster_name = cluster_name
+        self.percent = percent
+
+    def __repr__(self) -> str:
+        return f"Mirror({self.cluster_name!r}, {self.percent}%{'' if self.cluster else ', no cluster'})"
+
+
 class Route:
     """What to do with a request: forward it to one of `destinations`, or answer with `reply`.
 
@@ -64,19 +84,26 @@ class Route:
         rewrite: new path from path, None to keep it; neither has a query.
         timeout_s: for all tries together, 0 for none.
         response_ops: header operations of the rule alone, for answers made here.
+        filters: what else is to be done, see routing.filters; () for a route that replies.
+        mirrors: where copies go.
 
-    `single` is the destination of every request when there is no choice to make, so no random number is needed.
+    `timeout_line` is the field that tells the upstream how long the first try may take (Envoy x-envoy-expected-rq-timeout-ms),
+    b"" without a timeout. `single` is the destination of every request when there is no choice to make, so no random number is
+    needed.
     """
 
     __slots__ = (
         "_bounds",
         "destinations",
+        "filters",
+        "mirrors",
         "name",
         "reply",
         "response_ops",
         "retry",
         "rewrite",
         "single",
+        "timeout_line",
         "timeout_s",
         "virtual_host",
     )
@@ -92,15 +119,21 @@ class Route:
         rewrite: Callable[[bytes], bytes] | None,
         reply: Reply | None,
         response_ops: HeaderProgram | None,
+        filters: tuple[Filter, ...] = (),
+        mirrors: tuple[Mirror, ...] = (),
     ) -> None:
         self.name = name
         self.virtual_host = virtual_host
         self.destinations = destinations
         self.timeout_s = timeout_s
+        limits_s = [limit_s for limit_s in (timeout_s, retry.per_try_timeout_s) if limit_s]
+        self.timeout_line = b"x-envoy-expected-rq-timeout-ms: %d" % (min(limits_s) * 1000) if limits_s else b""
         self.retry = retry
         self.rewrite = rewrite
         self.reply = reply
         self.response_ops = response_ops
+        self.filters = filters
+        self.mirrors = mirrors
         weights = [destination.weight for destination in destinations]
         drawn = [destination for destination in destinations if destination.weight > 0]
         self.single = destinations[0] if len(destinations) == 1 else drawn[0] if len(drawn) == 1 else None

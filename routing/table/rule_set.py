@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from routing.filters import compile_filters
 from routing.headers import HeaderProgram, field_value
 from routing.retry import RetryPolicy
 from routing.specs import ClusterRef, DirectResponseSpec, ForwardSpec, HeaderOps, MatchSpec, RedirectSpec, RetrySpec, RuleSpec
 from routing.table.conditions import Condition, PathCondition, compile_conditions
 from routing.table.paths import compile_rewrite
 from routing.table.replies import DirectReply, Redirect
-from routing.table.route import Destination, Route
+from routing.table.route import Destination, Mirror, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from routing.cluster import Cluster
-    from routing.specs import RuleSetSpec, SourceMatch
+    from routing.filters import Filter
+    from routing.specs import MirrorSpec, RuleSetSpec, SourceMatch
     from routing.table.head import Caller
     from routing.table.replies import Reply
     from routing.table.virtual_host import CompiledVirtualHost
@@ -73,6 +75,30 @@ class DestinationPlan:
         )
 
 
+class MirrorPlan:
+    """A mirror but for its cluster."""
+
+    __slots__ = ("_spec",)
+
+    def __init__(self, spec: MirrorSpec) -> None:
+        self._spec = spec
+
+    @property
+    def cluster_names(self) -> set[str]:
+        """All clusters it may lead to."""
+        return {self._spec.cluster, *self._spec.by_namespace.values()}
+
+    @property
+    def namespaces(self) -> set[str]:
+        """Namespaces of callers whose copies go to a cluster of their own."""
+        return set(self._spec.by_namespace)
+
+    def build(self, clusters: Mapping[str, Cluster], namespace: str) -> Mirror:
+        """Return the mirror for callers of `namespace`."""
+        name = self._spec.by_namespace.get(namespace, self._spec.cluster)
+        return Mirror(cluster=clusters.get(name), cluster_name=name, percent=self._spec.percent)
+
+
 class EntryPlan:
     """A match entry but for its route."""
 
@@ -105,27 +131,55 @@ class EntryPlan:
 class CompiledRule:
     """One rule: its entries, and what they share."""
 
-    __slots__ = ("_response_ops", "_retry", "_timeout_s", "destinations", "entries")
+    __slots__ = (
+        "_filters",
+        "_response_ops",
+        "_retry",
+        "_timeout_s",
+        "cluster_names",
+        "destinations",
+        "entries",
+        "mirrors",
+        "namespaces",
+    )
 
     def __init__(self, rule: RuleSpec) -> None:
         action = rule.action
         self.entries = tuple(EntryPlan(rule, match) for match in rule.matches or (_EVERYTHING,))
         self._response_ops = HeaderProgram.for_response(rule.response_headers)
         self.destinations: tuple[DestinationPlan, ...] = ()
+        self.mirrors: tuple[MirrorPlan, ...] = ()
+        self._filters: tuple[Filter, ...] = ()
         self._timeout_s = 0.0
         self._retry = _NO_RETRY
         if isinstance(action, ForwardSpec):
             # A rule without destinations is the sender's mistake; an unknown cluster answers it (503, flag NC).
             refs = action.clusters or (ClusterRef(cluster=""),)
             self.destinations = tuple(DestinationPlan(ref, rule, action) for ref in refs)
+            self.mirrors = tuple(MirrorPlan(mirror) for mirror in action.mirrors if mirror.percent > 0)
+            self._filters = compile_filters(rule)
             self._timeout_s = action.timeout_s
             self._retry = _DEFAULT_RETRY if action.retry == RetrySpec() else RetryPolicy(action.retry)
+
+        plans: tuple[DestinationPlan | MirrorPlan, ...] = (*self.destinations, *self.mirrors)
+        self.cluster_names: set[str] = set().union(*(plan.cluster_names for plan in plans))
+        self.namespaces: set[str] = set().union(*(plan.namespaces for plan in plans))
 
     def build_destinations(self, clusters: Mapping[str, Cluster], namespace: str) -> tuple[Destination, ...]:
         """Return the destinations for callers of `namespace`."""
         return tuple(plan.build(clusters, namespace) for plan in self.destinations)
 
-    def build_route(self, entry: EntryPlan, virtual_host: CompiledVirtualHost, destinations: tuple[Destination, ...]) -> Route:
+    def build_mirrors(self, clusters: Mapping[str, Cluster], namespace: str) -> tuple[Mirror, ...]:
+        """Return the mirrors for callers of `namespace`."""
+        return tuple(plan.build(clusters, namespace) for plan in self.mirrors)
+
+    def build_route(
+        self,
+        entry: EntryPlan,
+        virtual_host: CompiledVirtualHost,
+        destinations: tuple[Destination, ...],
+        mirrors: tuple[Mirror, ...],
+    ) -> Route:
         """Return the route of one of the entries."""
         return Route(
             name=entry.name,
@@ -136,6 +190,8 @@ class CompiledRule:
             rewrite=entry.rewrite,
             reply=entry.reply,
             response_ops=self._response_ops,
+            filters=self._filters,
+            mirrors=mirrors,
         )
 
 
@@ -151,9 +207,8 @@ class CompiledRuleSet:
     def __init__(self, spec: RuleSetSpec) -> None:
         self.spec = spec
         self.rules = tuple(CompiledRule(rule) for rule in spec.rules)
-        plans = [plan for rule in self.rules for plan in rule.destinations]
-        self.cluster_names: set[str] = set().union(*(plan.cluster_names for plan in plans))
-        self.namespaces: set[str] = set().union(*(plan.namespaces for plan in plans))
+        self.cluster_names: set[str] = set().union(*(rule.cluster_names for rule in self.rules))
+        self.namespaces: set[str] = set().union(*(rule.namespaces for rule in self.rules))
         self.by_source = any(entry.source is not None for rule in self.rules for entry in rule.entries)
 
     def __repr__(self) -> str:

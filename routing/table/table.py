@@ -15,6 +15,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from routing.cluster import Cluster
+from routing.hashing import CompiledHash
 from routing.table.head import Caller
 from routing.table.hosts import HostIndex
 from routing.table.rule_set import CompiledRuleSet, default_rule
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from routing.cluster import Endpoint
+    from routing.request import RequestView
     from routing.specs import ClusterSpec, EndpointSpec, IdentitySpec, ListenerSpec, SpecsDiff, VirtualHostSpec
-    from routing.table.head import Find, RequestView
+    from routing.table.head import Find
     from routing.table.route import Route
     from routing.table.rule_set import CompiledRule
 
@@ -75,7 +77,11 @@ class TableChange:
 
 
 class RouteTable:
-    """A worker's configuration. Not for several threads: `apply` is atomic because nothing runs beside it."""
+    """A worker's configuration. Not for several threads: `apply` is atomic because nothing runs beside it.
+
+    Args:
+        workers: how many workers share the limits of clusters.
+    """
 
     __slots__ = (
         "_cached",
@@ -88,13 +94,16 @@ class RouteTable:
         "_users_of_rule_sets",
         "_virtual_hosts",
         "_waiting",
+        "_warm",
+        "_workers",
         "clusters",
         "listeners",
         "version",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
         self.version = 0
+        self._workers = workers
         self.listeners: dict[str, CompiledListener] = {}
         self.clusters: dict[str, Cluster] = {}
         self._rule_sets: dict[str, CompiledRuleSet] = {}
@@ -106,6 +115,7 @@ class RouteTable:
         self._identities: dict[str, Caller] = {}
         self._callers: dict[str, str] = {}
         self._caller_dependent: set[str] = set()
+        self._warm: list[CompiledListener] = []  # those with something in their cache
         self._cached = 0
 
     def __repr__(self) -> str:
@@ -136,15 +146,17 @@ class RouteTable:
         if listener.known and len(head.authority) <= _MAX_CACHED_HOST:
             if self._cached >= CACHE_LIMIT:
                 self._forget_hosts()
+            if not listener.finders:
+                self._warm.append(listener)
             listener.finders[head.authority] = find
             self._cached += 1
         return find
 
     def _forget_hosts(self) -> None:
-        if self._cached:
-            for listener in self.listeners.values():
-                listener.finders.clear()
-            self._cached = 0
+        for listener in self._warm:
+            listener.finders.clear()
+        self._warm.clear()
+        self._cached = 0
 
     def _resolve(self, listener: ListenerSpec, host: bytes, port: int) -> Find:
         """Return what finds the route for a Host value; what depends on the caller's namespace stays open in it."""
@@ -160,15 +172,17 @@ class RouteTable:
         return _by_namespace({namespace: virtual_host.find for namespace, virtual_host in short.items()}, find) if short else find
 
     def _resolve_shared(self, host: bytes, port: int) -> tuple[CompiledVirtualHost | None, dict[str, CompiledVirtualHost]]:
-        """Look a host up on a port; a host that is not there but on a single other port is meant with that."""
+        """Look a host up on a port; one that is not there but on a single other port is meant with that."""
         index = self._hosts.get(port, _NO_HOSTS)
-        common = index.lookup(host) or _only(other.lookup(host) for other in self._hosts.values())
-        elsewhere: dict[str, list[CompiledVirtualHost]] = defaultdict(list)
-        for other in self._hosts.values():
-            for namespace, virtual_host in other.lookup_short(host).items():
-                elsewhere[namespace].append(virtual_host)
-        short = {namespace: found[0] for namespace, found in elsewhere.items() if len(found) == 1}
-        return common, {**short, **index.lookup_short(host)}
+        common, short = index.lookup(host), index.lookup_short(host)
+        if common is None:
+            elsewhere: dict[str, list[CompiledVirtualHost]] = defaultdict(list)
+            for other in self._hosts.values():
+                for namespace, virtual_host in other.lookup_short(host).items():
+                    elsewhere[namespace].append(virtual_host)
+            short = {namespace: found[0] for namespace, found in elsewhere.items() if len(found) == 1} | short
+            common = _only(other.lookup(host) for other in self._hosts.values())
+        return common, short
 
     # Updates.
 
@@ -179,6 +193,9 @@ class RouteTable:
             RegexError, HeaderError, RewriteError: something in it cannot be compiled; the table is as it was.
         """
         put, removed = diff.put, diff.removed
+        for cluster in put.clusters.values():
+            if cluster.hash is not None:
+                CompiledHash(cluster.hash)
         rule_sets = {key: CompiledRuleSet(spec) for key, spec in put.rule_sets.items()}
         defaults = {
             key: default_rule(spec.default) if spec.default is not None else None for key, spec in put.virtual_hosts.items()
@@ -221,7 +238,7 @@ class RouteTable:
             if known is not None:
                 known.update_spec(spec)
                 continue
-            cluster = self.clusters[name] = Cluster(spec)
+            cluster = self.clusters[name] = Cluster(spec, workers=self._workers, labels_of=self._labels_of)
             cluster.update(self._waiting.pop(name, ()))
             relinked.add(name)
         return relinked
@@ -237,7 +254,14 @@ class RouteTable:
             else:
                 self._waiting[name] = specs
 
+    def _labels_of(self, identity: str) -> Mapping[str, str]:
+        known = self._identities.get(identity)
+        return known.labels if known is not None else {}
+
     def _apply_identities(self, diff: SpecsDiff) -> None:
+        if diff.put.identities or "identities" in diff.removed:
+            for cluster in self.clusters.values():
+                cluster.forget_labels()
         changed = False
         for key in diff.removed.get("identities", ()):
             changed |= self._identities.pop(key, None) is not None
@@ -260,8 +284,6 @@ class RouteTable:
             if name in self.listeners and name not in put:
                 listener = self.listeners.pop(name)
                 listener.known = False
-                self._cached -= len(listener.finders)
-                listener.finders.clear()
                 changed = True
         for name, spec in put.items():
             known = self.listeners.get(name)
@@ -319,7 +341,8 @@ def _by_namespace(finders: dict[str, Find], otherwise: Find) -> Find:
 
 
 def _only(found: Iterable[CompiledVirtualHost | None]) -> CompiledVirtualHost | None:
-    real = [virtual_host for virtual_host in found if virtual_host is not None]
+    """Return the one Service that was found. A host that is no Service exists on its port and on no other."""
+    real = [virtual_host for virtual_host in found if virtual_host is not None and virtual_host.spec.namespace]
     return real[0] if len(real) == 1 else None
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from routing.cluster import Cluster
+    from routing.request import RequestView
     from routing.specs import VirtualHostSpec
-    from routing.table.head import Caller, Find, RequestView
+    from routing.table.head import Caller, Find
     from routing.table.route import Route
     from routing.table.rule_set import CompiledRule, CompiledRuleSet, EntryPlan
 
@@ -89,12 +90,12 @@ class CompiledVirtualHost:
         self._clusters = clusters
         self._views = {}
         self._by_caller = {}
-        plans = self._default.destinations if self._default is not None else ()
-        self.cluster_names = set().union(
-            *(rule_set.cluster_names for _, rule_set in self._candidates), *(plan.cluster_names for plan in plans)
-        )
-        by_rules = any(rule_set.depends_on_caller for _, rule_set in self._candidates)
-        self.depends_on_caller = by_rules or any(plan.namespaces for plan in plans)
+        default = self._default
+        self.cluster_names = set().union(*(rule_set.cluster_names for _, rule_set in self._candidates))
+        self.depends_on_caller = any(rule_set.depends_on_caller for _, rule_set in self._candidates)
+        if default is not None:
+            self.cluster_names |= default.cluster_names
+            self.depends_on_caller |= bool(default.namespaces)
         self.find = self._dispatch() if self.depends_on_caller else self._view_for(None)
 
     def forget_callers(self) -> None:
@@ -114,7 +115,7 @@ class CompiledVirtualHost:
 
     def _view_for(self, caller: Caller | None) -> Find:
         owner, plans = self._choose(caller)
-        namespaces = set().union(*(plan.namespaces for rule, _ in plans for plan in rule.destinations))
+        namespaces = set().union(*(rule.namespaces for rule, _ in plans))
         namespace = caller.namespace if caller is not None and caller.namespace in namespaces else ""
         signature = (owner, namespace, *(entry for _, entries in plans for entry in entries))
         view = self._views.get(signature)
@@ -138,5 +139,6 @@ class CompiledVirtualHost:
         entries: list[Entry] = []
         for rule, kept in plans:
             destinations = rule.build_destinations(self._clusters, namespace)
-            entries += (Entry(plan.path, plan.conditions, rule.build_route(plan, self, destinations)) for plan in kept)
+            mirrors = rule.build_mirrors(self._clusters, namespace)
+            entries += (Entry(plan.path, plan.conditions, rule.build_route(plan, self, destinations, mirrors)) for plan in kept)
         return compile_rules(entries) if entries else never

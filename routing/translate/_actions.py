@@ -5,22 +5,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routing.names import cluster_name
 from routing.specs import ClusterRef, DirectResponseSpec, ForwardSpec, PathRewrite, RedirectSpec, RetrySpec
+from routing.translate._destinations import destination_cluster
+from routing.translate._filters import translate_mirrors
 from routing.translate._headers import translate_headers
 
 if TYPE_CHECKING:
     from typing import Literal
 
-    from routing.resources import Service, VirtualService
-    from routing.resources.virtual_service import Destination, HTTPRedirect, HTTPRetry, HTTPRewrite, HTTPRoute, RouteDestination
+    from routing.resources import VirtualService
+    from routing.resources.virtual_service import HTTPRedirect, HTTPRewrite, RouteDestination
     from routing.translate._context import Context
-    from routing.translate._policies import ServiceRules
+    from routing.translate._delegates import PlacedRule
 
 __all__ = ["translate_action"]
 
 LARGE_BODY_BYTES = 100_000
 """From here on Istio warns about a direct response's body."""
+
+MEANINGLESS_TOKENS = {
+    "http3-post-connect-failure": "endpoints are spoken to in HTTP/1.1",
+    "retriable-headers": "a VirtualService cannot say which headers",
+}
+"""Retry conditions that are valid and can never be met, with the reason."""
+
+FORWARDING = (
+    ("timeout", "timeout"),
+    ("retries", "retries"),
+    ("fault", "fault"),
+    ("mirror", "mirror"),
+    ("mirrors", "mirrors"),
+    ("cors_policy", "corsPolicy"),
+)
+"""Blocks of a rule, by attribute and field, that only matter for requests that are forwarded."""
 
 _PORT_FROM: dict[str | None, Literal["", "protocol-default", "request-port"]] = {
     None: "",
@@ -30,18 +47,19 @@ _PORT_FROM: dict[str | None, Literal["", "protocol-default", "request-port"]] = 
 
 
 def translate_action(
-    context: Context, about: VirtualService, rule: HTTPRoute, field: str, *, port: int, host_rewrite: str
-) -> ForwardSpec | RedirectSpec | DirectResponseSpec | None:
-    """Return a rule's action, None when there is none here.
+    context: Context, placed: PlacedRule, *, port: int, host_rewrite: str
+) -> ForwardSpec | RedirectSpec | DirectResponseSpec:
+    """Return a rule's action.
 
     Args:
         context: The translation.
-        about: The VirtualService.
-        rule: The rule.
-        field: Its path.
+        placed: The rule; not one that delegates.
         port: Service port the request arrived on.
         host_rewrite: Host that the rule's header operations set.
     """
+    rule, about, field = placed.rule, placed.about, placed.field
+    if rule.redirect is not None or rule.direct_response is not None:
+        _report_useless(context, placed)
     if rule.redirect is not None:
         return _redirect(rule.redirect)
     if rule.direct_response is not None:
@@ -50,18 +68,25 @@ def translate_action(
         if len(content) > LARGE_BODY_BYTES:
             context.reporter.report("ACMG012", about, f"{field}.directResponse.body", f"the body has {len(content)} bytes")
         return DirectResponseSpec(status=rule.direct_response.status, body=content)
-    if rule.delegate is not None:
-        context.reporter.report("ACMG001", about, f"{field}.delegate", "delegation is not supported yet; the rule is left out")
-        return None
     rewrite = rule.rewrite
     host = (rewrite.authority if rewrite is not None else "") or host_rewrite
     return ForwardSpec(
         clusters=_clusters(context, about, rule.route, f"{field}.route", port, host),
         timeout_s=float(rule.timeout or 0.0),
-        retry=_retry(context, about, rule.retries, f"{field}.retries"),
+        retry=_retry(context, placed),
         path_rewrite=_path_rewrite(rewrite),
         host_rewrite=host,
+        mirrors=translate_mirrors(context, placed, port),
     )
+
+
+def _report_useless(context: Context, placed: PlacedRule) -> None:
+    """Report blocks that say what happens on the way to an endpoint, of a rule that leads to none."""
+    action = "redirect" if placed.rule.redirect is not None else "directResponse"
+    for block, name in FORWARDING:
+        if getattr(placed.rule, block) not in (None, ()):
+            about, field = placed.place(block)
+            context.reporter.report("ACMG014", about, f"{field}.{name}", f"it has no effect beside {action}")
 
 
 def _redirect(redirect: HTTPRedirect) -> RedirectSpec:
@@ -88,12 +113,15 @@ def _path_rewrite(rewrite: HTTPRewrite | None) -> PathRewrite | None:
     return PathRewrite(kind="prefix", value=rewrite.uri) if rewrite.uri else None
 
 
-def _retry(context: Context, about: VirtualService, retries: HTTPRetry | None, field: str) -> RetrySpec:
+def _retry(context: Context, placed: PlacedRule) -> RetrySpec:
+    retries = placed.rule.retries
     if retries is None:
         return RetrySpec()
+    about, field = placed.place("retries")
     if not retries.attempts:
         if retries.retry_on or retries.per_try_timeout is not None or retries.retry_remote_localities is not None:
-            context.reporter.report("ACMG009", about, f"{field}.attempts", "without attempts the block switches retries off")
+            message = "without attempts the block switches retries off"
+            context.reporter.report("ACMG009", about, f"{field}.retries.attempts", message)
         return RetrySpec(attempts=0)
     tokens: list[str] = []
     codes: list[int] = []
@@ -102,6 +130,9 @@ def _retry(context: Context, about: VirtualService, retries: HTTPRetry | None, f
             codes.append(int(token))
         else:
             tokens.append(token)
+        if token in MEANINGLESS_TOKENS:
+            message = f"{token} never holds: {MEANINGLESS_TOKENS[token]}"
+            context.reporter.report("ACMG001", about, f"{field}.retries.retryOn", message)
     if codes and "retriable-status-codes" not in tokens:
         tokens.append("retriable-status-codes")
     default = RetrySpec()
@@ -123,7 +154,7 @@ def _clusters(
     refs = []
     for index, entry in enumerate(route):
         where = f"{field}[{index}]"
-        cluster, by_namespace = _cluster(context, about, entry.destination, f"{where}.destination", port)
+        cluster, by_namespace = destination_cluster(context, about, entry.destination, f"{where}.destination", port)
         changes = translate_headers(context, about, entry.headers, f"{where}.headers")
         if len(route) > 1 and not entry.weight:
             continue
@@ -139,42 +170,3 @@ def _clusters(
             )
         )
     return tuple(refs)
-
-
-def _cluster(
-    context: Context, about: VirtualService, destination: Destination, field: str, port: int
-) -> tuple[str, dict[str, str]]:
-    """Return a destination's cluster and its variants by the caller's namespace."""
-    found = context.resolve(destination.host, about, f"{field}.host")
-    number = destination.port.number if destination.port is not None else 0
-    if found.service is None:
-        context.reporter.report("IST0101", about, f"{field}.host", f"there is no Service {found.name}")
-        return cluster_name(number or port, destination.subset, found.name), {}
-    service = context.store.services[found.service]
-    number = number or _implied_port(context, about, service, field, port)
-    if destination.port is not None and all(entry.port != number for entry in service.tcp_ports):
-        context.reporter.report("IST0101", about, f"{field}.port.number", f"Service {found.name} has no TCP port {number}")
-    rules = context.rules(found.service)
-    if destination.subset:
-        _check_subset(context, about, destination.subset, f"{field}.subset", rules)
-    return cluster_name(number, destination.subset, found.name), rules.variant_names(number, destination.subset, found.name)
-
-
-def _implied_port(context: Context, about: VirtualService, service: Service, field: str, port: int) -> int:
-    """Return the port of a destination that names none: the Service's only one, else the one the request arrived on."""
-    ports = [entry.port for entry in service.tcp_ports]
-    if len(ports) == 1:
-        return ports[0]
-    if port not in ports:
-        message = f"the Service has several ports and not {port}, which requests arrive on"
-        context.reporter.report("IST0112", about, field, message)
-    return port
-
-
-def _check_subset(context: Context, about: VirtualService, subset: str, field: str, rules: ServiceRules) -> None:
-    if subset not in rules.base.subsets:
-        context.reporter.report("IST0101", about, field, f"no DestinationRule has a subset {subset!r} of this host")
-    for namespace, rule in rules.variants.items():
-        if subset not in rule.subsets:
-            message = f"the DestinationRule that callers of namespace {namespace} see has no subset {subset!r} of this host"
-            context.reporter.report("IST0101", about, field, message)

@@ -1,24 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every part of a translation shares: the store, the options, the reporter, and what a host written by a user names."""
+"""What every part of a translation shares: the store, the options, the reporter, the registry, the rules of each host."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from routing.diagnostics import Reporter
-from routing.names import CLUSTER_DOMAIN, canonical_host, service_fqdn, service_key
+from routing.names import CLUSTER_DOMAIN, cluster_name
 from routing.specs import ROOT_NAMESPACE
-from routing.translate._policies import service_rules
+from routing.translate._policies import host_rules
+from routing.translate._registry import Registry, exported_to
 
 if TYPE_CHECKING:
     from routing.names import Key
-    from routing.resources import Resource, Service
+    from routing.resources import Resource
     from routing.store import Store
-    from routing.translate._policies import ServiceRules
+    from routing.translate._delegates import PlacedRule
+    from routing.translate._policies import HostRules
+    from routing.translate._registry import Host, Port, Registered
 
-__all__ = ["Context", "Host", "TranslateOptions", "known_service", "resolve"]
+__all__ = ["Context", "TranslateOptions"]
 
 
 class TranslateOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,73 +42,52 @@ class TranslateOptions(msgspec.Struct, frozen=True, kw_only=True):
     shared_binds: tuple[tuple[str, int], ...] = ()
 
 
-class Host(NamedTuple):
-    """What a host names: a Service if `service` is set.
-
-    `assumed` says that the name had a dot and was no full name, so that Istio would have taken it literally.
-    """
-
-    name: str
-    service: Key | None = None
-    assumed: bool = False
-
-
-def known_service(store: Store, key: Key) -> Service | None:
-    """Return a Service that can have virtual hosts and clusters; an ExternalName Service is only an alias in DNS."""
-    service = store.services.get(key)
-    return None if service is None or service.spec.type == "ExternalName" else service
-
-
-def resolve(store: Store, options: TranslateOptions, host: str, namespace: str) -> Host:
-    """Return what `host` names when it is written in an object of `namespace`.
-
-    A name without a dot is a Service of that namespace, whether it exists or not. A name with a dot is a full name, as in
-    Istio, except that `service.namespace` and `service.namespace.svc` mean that Service if it exists.
-    """
-    name = canonical_host(host)
-    if name.startswith("*") or ":" in name:
-        return Host(name)
-    if "." not in name:
-        key = (namespace, name)
-        return Host(service_fqdn(key, options.cluster_domain), key if known_service(store, key) else None)
-    full = service_key(name, options.cluster_domain)
-    if full is not None:
-        return Host(name, full if known_service(store, full) else None)
-    label, owner, *rest = name.split(".")
-    key = (owner, label)
-    if rest in ([], ["svc"]) and known_service(store, key):
-        return Host(service_fqdn(key, options.cluster_domain), key, assumed=True)
-    return Host(name)
-
-
 class Context:
     """One run of a translation."""
 
-    __slots__ = ("_rules", "options", "reporter", "store")
+    __slots__ = ("_rules", "expanded", "options", "registry", "reporter", "store")
 
     def __init__(self, store: Store, options: TranslateOptions) -> None:
         self.store = store
         self.options = options
         self.reporter = Reporter()
-        self._rules: dict[Key, ServiceRules] = {}
+        self.registry = Registry(store, options.cluster_domain, self.reporter.report)
+        self.expanded: dict[Key, tuple[PlacedRule, ...]] = {}
+        self._rules: dict[str, HostRules] = {}
 
     def __repr__(self) -> str:
-        return f"<Context {self.store!r} {self.reporter!r}>"
+        return f"<Context {self.store!r} {self.registry!r} {self.reporter!r}>"
 
     def resolve(self, host: str, about: Resource, field: str) -> Host:
         """Return what a field of an object names, and warn if Istio would see it differently."""
-        found = resolve(self.store, self.options, host, about.meta.namespace)
+        found = self.registry.resolve(host, about.meta.namespace)
         if found.assumed:
             self.reporter.report("ACMG003", about, field, f"{host!r} is read as {found.name}")
         return found
 
-    def service(self, key: Key) -> Service | None:
-        """Return a Service that can have virtual hosts and clusters."""
-        return known_service(self.store, key)
-
-    def rules(self, key: Key) -> ServiceRules:
-        """Return the DestinationRules that hold for a Service."""
-        rules = self._rules.get(key)
+    def rules(self, host: Registered) -> HostRules:
+        """Return the DestinationRules that hold for a host."""
+        rules = self._rules.get(host.owner)
         if rules is None:
-            rules = self._rules[key] = service_rules(self.store, self.options, key)
+            rules = self._rules[host.owner] = host_rules(self.store, self.options, host)
         return rules
+
+    def clusters(self, host: Registered, port: int, subset: str = "") -> tuple[str, dict[str, str]]:
+        """Return the name of a host's cluster and of its variants by the caller's namespace.
+
+        Callers that a ServiceEntry is not exported to get a name that no cluster has.
+        """
+        name = cluster_name(port, subset, host.name)
+        variants = self.rules(host).variant_names(port, subset, host.name)
+        known = host.port(port)
+        viewers = _viewers(known) if known is not None else ()
+        if not viewers:
+            return name, variants
+        return cluster_name(port, subset, host.name, "-"), {
+            viewer: variants.get(viewer, name) for viewer in viewers if viewer != "~"
+        }
+
+
+def _viewers(port: Port) -> tuple[str, ...]:
+    """Return the namespaces that see a port; none means that all do."""
+    return exported_to(port.entry.spec.export_to, port.entry.meta.namespace) if port.entry is not None else ()

@@ -1,48 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Findings about single objects: what they give that has no effect, and hosts that name nothing."""
+"""Findings about single objects: what they give that has no effect, and names that lead nowhere.
+
+What is to be said about the policies of DestinationRules is in `_policy_findings`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routing.names import canonical_host, covers, service_fqdn
+from routing.names import is_ip_address, port_protocol
 from routing.translate._endpoints import ADDRESS_TYPES
 
 if TYPE_CHECKING:
-    from routing.resources import DestinationRule, Resource
-    from routing.resources.destination_rule import TrafficPolicy
+    from routing.resources import Resource, Service, ServiceEntry
     from routing.translate._context import Context
 
 __all__ = ["report_findings"]
 
 _CONSEQUENCES = {
-    "consistentHash": "requests are balanced as without it",
-    "corsPolicy": "requests are forwarded as without it",
-    "fault": "no fault is injected",
-    "mirror": "nothing is mirrored",
-    "mirrors": "nothing is mirrored",
-    "outlierDetection": "no endpoint is ejected",
-    "retryBudget": "the gateway's own budget holds",
+    "budgetInterval": "the budget is a share of the requests active now",
+    "caCrl": "revoked certificates are accepted",
+    "clientCertificate": "no client certificate is presented",
+    "credentialName": "certificates are not read from Secrets; the system's authorities hold",
+    "exponentialDelay": "no delay is injected",
+    "grpcStatus": "no abort is injected",
+    "http2Error": "no abort is injected",
+    "http2KeepAlive": "endpoints are spoken to in HTTP/1.1",
+    "idleTimeout": "for HTTP http.idleTimeout counts",
+    "maxConcurrentStreams": "endpoints are spoken to in HTTP/1.1",
+    "network": "all endpoints are taken to be in one network",
+    "privateKey": "no client certificate is presented",
     "tcp": "these rules are not used",
-    "tls": "connections to endpoints are not encrypted",
+    "tls": "these rules are not used",
+    "tunnel": "connections are made directly",
+    "zoneAwareLbSetting": "zones are not balanced",
 }
+
+_MEANINGLESS = frozenset({"http2KeepAlive", "maxConcurrentStreams"})
+"""Fields that ask for nothing which would be missing here."""
+
+SERVED_PROTOCOLS = frozenset({"", "http", "kubernetes.io/ws"})
+
+EXPORT_ANNOTATION = "networking.istio.io/exportTo"
 
 
 def report_findings(context: Context) -> None:
     """Report what is found in single objects."""
-    for resource in context.store.resources():
-        _report_notes(context, resource)
     report = context.reporter.report
+    for resource in context.store.resources():
+        if resource.notes:
+            _report_notes(context, resource)
     for service in context.store.services.values():
-        if service.spec.type == "ExternalName":
-            report("ACMG004", service, "spec.type", "ExternalName Services are not supported yet; this one is left out")
-        if service.spec.session_affinity == "ClientIP":
-            report("ACMG001", service, "spec.sessionAffinity", "session affinity is not supported yet and has no effect")
+        _report_service(context, service)
+    for entry in context.store.service_entries.values():
+        _report_entry(context, entry)
     for slice_ in context.store.endpoint_slices.values():
         if slice_.address_type not in ADDRESS_TYPES:
             report("ACMG001", slice_, "addressType", f"addresses of type {slice_.address_type} are not supported; it is left out")
-    for rule in context.store.destination_rules.values():
-        _report_rule(context, rule)
+    _report_unused_delegates(context)
 
 
 def _report_notes(context: Context, resource: Resource) -> None:
@@ -51,41 +66,54 @@ def _report_notes(context: Context, resource: Resource) -> None:
             context.reporter.report("ACMG002", resource, note.field, f"there is no such field in {resource.kind}")
             continue
         name = note.field.rpartition(".")[2]
-        consequence = _CONSEQUENCES.get(name, "it has no effect")
-        if note.field == "spec.tls":
-            consequence = _CONSEQUENCES["tcp"]
-        context.reporter.report("ACMG001", resource, note.field, f"{name} is not supported yet: {consequence}")
+        code = "ACMG021" if name in _MEANINGLESS else "ACMG001"
+        context.reporter.report(code, resource, note.field, f"{name} is not supported: {_CONSEQUENCES[name]}")
 
 
-def _report_rule(context: Context, rule: DestinationRule) -> None:
+def _report_service(context: Context, service: Service) -> None:
     report = context.reporter.report
-    if rule.spec.workload_selector is not None:
-        message = "rules for some callers only are not supported yet; this one is left out"
-        report("ACMG001", rule, "spec.workloadSelector", message)
-    host = canonical_host(rule.spec.host)
-    if host.startswith("*"):
-        domain = context.options.cluster_domain
-        known = any(covers(host, service_fqdn(key, domain)) for key in context.store.services)
-    else:
-        known = context.resolve(host, rule, "spec.host").service is not None
-    if not known:
-        report("IST0174", rule, "spec.host", f"no Service is named {rule.spec.host}")
-    _report_policy(context, rule, rule.spec.traffic_policy, "spec.trafficPolicy")
-    names: set[str] = set()
-    for index, subset in enumerate(rule.spec.subsets):
-        if subset.name in names:
-            report("ACMG011", rule, f"spec.subsets[{index}].name", f"there is another subset {subset.name!r} before it")
-        names.add(subset.name)
-        _report_policy(context, rule, subset.traffic_policy, f"spec.subsets[{index}].trafficPolicy")
-
-
-def _report_policy(context: Context, rule: DestinationRule, policy: TrafficPolicy | None, field: str) -> None:
-    if policy is None:
+    if EXPORT_ANNOTATION in service.meta.annotations:
+        report(
+            "ACMG001", service, f"metadata.annotations.{EXPORT_ANNOTATION}", "it is not supported: all namespaces see a Service"
+        )
+    if service.is_alias:
         return
-    levels = [(policy.load_balancer, field)]
-    for index, entry in enumerate(policy.port_level_settings):
-        levels.append((entry.load_balancer, f"{field}.portLevelSettings[{index}]"))
-    for balancer, where in levels:
-        if balancer is not None and balancer.simple == "PASSTHROUGH":
-            message = "there is no original destination here; LEAST_REQUEST is used"
-            context.reporter.report("ACMG001", rule, f"{where}.loadBalancer.simple", message)
+    for index, port in enumerate(service.spec.ports):
+        if port.protocol != "TCP":
+            continue
+        protocol = port_protocol(port.name, port.app_protocol)
+        field = f"spec.ports[{index}]"
+        if not protocol:
+            report("IST0118", service, f"{field}.name", f"port {port.port} does not say that it is HTTP")
+        elif protocol not in SERVED_PROTOCOLS:
+            field += ".appProtocol" if port.app_protocol else ".name"
+            report("ACMG018", service, field, f"port {port.port} is declared as {protocol}; the gateway speaks HTTP/1.1 on it")
+
+
+def _report_entry(context: Context, entry: ServiceEntry) -> None:
+    report, spec = context.reporter.report, entry.spec
+    if spec.resolution in {"NONE", "DYNAMIC_DNS"} and spec.workload_selector is None:
+        for index, host in enumerate(spec.hosts):
+            if host.startswith("*"):
+                message = f"where {host} leads cannot be told; requests are answered with 503 (UH)"
+                report("ACMG023", entry, f"spec.hosts[{index}]", message)
+        if not all(host.startswith("*") for host in spec.hosts):
+            message = f"{spec.resolution} is read as DNS: hosts are looked up by their names"
+            report("ACMG021", entry, "spec.resolution", message)
+    if spec.resolution == "DNS_ROUND_ROBIN":
+        report("ACMG021", entry, "spec.resolution", "requests are balanced over all addresses, as with DNS")
+    if len(spec.hosts) > 1 and any(is_ip_address(address) for address in spec.addresses):
+        report("ACMG014", entry, "spec.addresses", "an address leads to a host only if the entry has no other")
+
+
+def _report_unused_delegates(context: Context) -> None:
+    services = context.store.virtual_services
+    used = {
+        (rule.delegate.namespace or service.meta.namespace, rule.delegate.name)
+        for service in services.values()
+        for rule in service.spec.http
+        if rule.delegate is not None
+    }
+    for key, service in services.items():
+        if not service.spec.hosts and key not in used:
+            context.reporter.report("ACMG017", service, "spec.hosts", "it has no hosts, and no rule delegates to it")

@@ -15,13 +15,15 @@ import msgspec
 from routing.specs import IdentitySpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from routing.diagnostics import Reporter
     from routing.resources import Pod
     from routing.store import Store
 
-__all__ = ["Identities", "translate_callers", "workload_name"]
+__all__ = ["Identities", "identity_of", "pod_locality", "translate_callers", "workload_name"]
+
+_TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 
 
 def workload_name(pod: Pod) -> str:
@@ -33,6 +35,17 @@ def workload_name(pod: Pod) -> str:
     if owner.kind == "ReplicaSet" and (template := pod.meta.labels.get("pod-template-hash")):
         return owner.name.removesuffix(f"-{template}")
     return owner.name
+
+
+def pod_locality(labels: Mapping[str, str]) -> str:
+    """Return a Pod's locality, `region/zone/subzone`, by its labels, "" when they do not tell.
+
+    `istio-locality` goes first; its parts are separated by dots, since a label may not hold slashes.
+    """
+    if given := labels.get("istio-locality"):
+        return given if "/" in given else given.replace(".", "/")
+    parts = (labels.get(name, "") for name in _TOPOLOGY)
+    return "/".join(parts).rstrip("/")
 
 
 class Identities:
@@ -53,33 +66,35 @@ class Identities:
         content = (pod.meta.namespace, pod.spec.service_account_name, workload, frozenset(labels.items()))
         key = self._keys.get(content)
         if key is None:
-            spec = _identity(pod, workload)
-            digest = blake2b(msgspec.msgpack.encode(spec), digest_size=8).hexdigest()
-            key = self._keys[content] = f"{pod.meta.namespace}/{workload}/{digest}"
-            self.specs[key] = spec
+            spec = identity_of(pod.meta.namespace, labels, pod.spec.service_account_name, workload)
+            key = self._keys[content] = self.intern(spec)
+        return key
+
+    def intern(self, spec: IdentitySpec) -> str:
+        """Return the key of an identity."""
+        digest = blake2b(msgspec.msgpack.encode(spec), digest_size=8).hexdigest()
+        key = f"{spec.namespace}/{spec.workload}/{digest}"
+        self.specs[key] = spec
         return key
 
 
-def _identity(pod: Pod, workload: str) -> IdentitySpec:
-    labels = pod.meta.labels
+def identity_of(namespace: str, labels: Mapping[str, str], service_account: str, workload: str) -> IdentitySpec:
+    """Return the identity of a workload."""
 
     def first(*names: str, default: str) -> str:
         return next((value for name in names if (value := labels.get(name))), default)
 
     return IdentitySpec(
-        namespace=pod.meta.namespace,
+        namespace=namespace,
         labels=dict(sorted(labels.items())),
-        service_account=pod.spec.service_account_name or "default",
+        service_account=service_account or "default",
         workload=workload,
         app=first("app", default="unknown"),
         version=first("version", default="unknown"),
-        canonical_service=first(
-            "service.istio.io/canonical-name", "app.kubernetes.io/name", "app", default=workload
-        ),
-        canonical_revision=first(
-            "service.istio.io/canonical-revision", "app.kubernetes.io/version", "version", default="latest"
-        ),
-    )  # fmt: skip
+        canonical_service=first("service.istio.io/canonical-name", "app.kubernetes.io/name", "app", default=workload),
+        canonical_revision=first("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version", default="latest"),
+        locality=pod_locality(labels),
+    )
 
 
 def translate_callers(

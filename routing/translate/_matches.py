@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec.structs import replace
+
 from routing.specs import MatchSpec, NamedMatch, PathMatch, SourceMatch, StringMatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from routing.diagnostics import Reporter
     from routing.resources import VirtualService
     from routing.resources.virtual_service import HTTPMatch
     from routing.resources.virtual_service import StringMatch as UserMatch
     from routing.translate._context import Context
 
-__all__ = ["MESH", "bound_gateways", "catches_all", "translate_match"]
+__all__ = ["MESH", "Ineffective", "bound_gateways", "catches_all", "translate_match"]
 
 MESH = "mesh"
 """The gateway that stands for all traffic between Services."""
@@ -59,6 +63,8 @@ def translate_match(
         message = f"{names[0]} is a claim of a verified token, which this gateway does not have; the match entry never holds"
         context.reporter.report("ACMG010", about, field, message)
         return None
+    if match.stat_prefix:
+        context.reporter.report("ACMG021", about, f"{field}.statPrefix", "statPrefix names a statistic of Envoy's")
     source = None
     if not match.gateways and (match.source_namespace or match.source_labels):
         source = SourceMatch(namespace=match.source_namespace, labels=match.source_labels)
@@ -82,6 +88,42 @@ def catches_all(match: MatchSpec) -> bool:
         if not every:
             return False
     return match == MatchSpec(name=match.name, path=path)
+
+
+class Ineffective:
+    """Finds match entries that no request reaches, as those before take them all.
+
+    Two forms are found, those that people write: an entry given twice, and a narrower path after a bare prefix.
+    """
+
+    __slots__ = ("_prefixes", "_reporter", "_seen")
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._seen: dict[bytes, str] = {}
+        self._prefixes: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<Ineffective {len(self._seen)} entries>"
+
+    def check(self, about: VirtualService, match: MatchSpec, field: str) -> None:
+        """Report an entry if one before takes all its requests."""
+        bare = replace(match, name="") if match.name else match
+        earlier = self._seen.setdefault(msgspec.msgpack.encode(bare), field)
+        if earlier == field:
+            earlier = self._covering(bare.path) or field
+        if earlier != field:
+            self._reporter.report("IST0131", about, field, f"{earlier} before it takes every request that it could match")
+        path = bare.path
+        if path is not None and path.kind == "prefix" and not path.ignore_case and bare == MatchSpec(path=path):
+            self._prefixes.setdefault(path.value, field)
+
+    def _covering(self, path: PathMatch | None) -> str:
+        """Return the path of an entry whose bare prefix covers a path, "" if there is none."""
+        if path is None or path.kind == "regex" or path.ignore_case or not self._prefixes:
+            return ""
+        ends = range(1, len(path.value) + 1)
+        return next((field for end in ends if (field := self._prefixes.get(path.value[:end]))), "")
 
 
 def _path(match: HTTPMatch) -> PathMatch | None:

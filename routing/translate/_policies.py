@@ -1,37 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which DestinationRule holds for a Service, and what it makes of the Service's clusters.
+"""Which DestinationRule holds for a host, and which clusters that makes.
 
-A caller's rule is looked up in three places: its own namespace, the Service's, the root namespace; the first with a rule for the
-host decides alone, by its most specific host. A gateway serves callers of all namespaces, so a Service has one *base* rule, for
+A caller's rule is looked up in three places: its own namespace, the host's, the root namespace; the first with a rule for the
+host decides alone, by its most specific host. A gateway serves callers of all namespaces, so a host has one *base* rule, for
 callers of a namespace that nothing mentions, and a variant for each namespace whose callers would see other rules. Variants
 have clusters of their own, as a sidecar in that namespace would.
 
-Policy is layered: rule, its port-level entry (replaces it as a whole), subset (block by block), the subset's port-level entry
-(replaces it as a whole again).
+What the rules say is worked out in `_clusters`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import replace
-
-from routing.names import canonical_host, cluster_name, covers, pattern_rank, service_fqdn
-from routing.resources.destination_rule import ConnectionPool, LoadBalancer, TrafficPolicy
-from routing.specs import ClusterSpec
+from routing.names import canonical_host, cluster_name, covers, pattern_rank
+from routing.resources import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Literal
 
-    from routing.names import Key
-    from routing.resources import DestinationRule, Service
-    from routing.resources.core import ServicePort
-    from routing.resources.destination_rule import Subset
+    from routing.resources import DestinationRule
+    from routing.resources.destination_rule import Subset, TrafficPolicy
     from routing.store import Store
     from routing.translate._context import TranslateOptions
+    from routing.translate._registry import Port, Registered
 
-__all__ = ["EffectiveRule", "PlannedCluster", "ServiceRules", "cluster_spec", "plan_clusters", "service_rules", "visible"]
+__all__ = ["EffectiveRule", "HostRules", "PlannedCluster", "host_rules", "plan_clusters", "visible"]
 
 
 class EffectiveRule(NamedTuple):
@@ -41,27 +35,28 @@ class EffectiveRule(NamedTuple):
     subsets: dict[str, Subset]
 
 
-class ServiceRules(NamedTuple):
-    """The rules of a Service: for callers in general, and for those of namespaces that see others."""
+class HostRules(NamedTuple):
+    """The rules of a host: for callers in general, and for those of namespaces that see others."""
 
     base: EffectiveRule
     variants: dict[str, EffectiveRule]
 
-    def variant_names(self, port: int, subset: str, fqdn: str) -> dict[str, str]:
+    def variant_names(self, port: int, subset: str, host: str) -> dict[str, str]:
         """Return each variant's cluster name by namespace."""
-        return {namespace: cluster_name(port, subset, fqdn, namespace) for namespace in self.variants}
+        return {namespace: cluster_name(port, subset, host, namespace) for namespace in self.variants}
 
 
 class PlannedCluster(NamedTuple):
-    """A cluster of a Service, before its policy and endpoints are worked out."""
+    """A cluster of a host, before its policy and endpoints are worked out."""
 
     name: str
-    port: ServicePort
+    host: Registered
+    port: Port
     subset: Subset | None
     rule: EffectiveRule
 
 
-_NOTHING = ServiceRules(EffectiveRule(None, {}), {})
+_NOTHING = HostRules(EffectiveRule(None, {}), {})
 
 
 def visible(export_to: Sequence[str], owner: str, namespace: str | None) -> bool:
@@ -71,51 +66,55 @@ def visible(export_to: Sequence[str], owner: str, namespace: str | None) -> bool
     return namespace is not None and (namespace in export_to or ("." in export_to and namespace == owner))
 
 
-def service_rules(store: Store, options: TranslateOptions, key: Key) -> ServiceRules:
-    """Return the DestinationRules that hold for Service `key`."""
-    found = [(pattern, rule) for rule in store.rules_for(key) if (pattern := _pattern(rule, key, options)) is not None]
+def host_rules(store: Store, options: TranslateOptions, host: Registered) -> HostRules:
+    """Return the DestinationRules that hold for a host."""
+    found = [(pattern, rule) for rule in store.rules_for(host.owner) if (pattern := _pattern(rule, host)) is not None]
     if not found:
         return _NOTHING
     found.sort(key=lambda entry: entry[1].meta.age)
-    namespaces = {key[0], options.root_namespace}
+    owner = host.about.meta.namespace
+    namespaces = {owner, options.root_namespace}
     for _, rule in found:
         namespaces.add(rule.meta.namespace)
         namespaces.update(entry for entry in rule.spec.export_to if entry not in {".", "*"})
-    base = _pick(found, key, options, None)
-    picked = {namespace: _pick(found, key, options, namespace) for namespace in sorted(namespaces)}
-    return ServiceRules(_merge(base), {namespace: _merge(rules) for namespace, rules in picked.items() if rules != base})
+    base = _pick(found, owner, options, None)
+    picked = {namespace: _pick(found, owner, options, namespace) for namespace in sorted(namespaces)}
+    return HostRules(_merge(base), {namespace: _merge(rules) for namespace, rules in picked.items() if rules != base})
 
 
-def _pattern(rule: DestinationRule, key: Key, options: TranslateOptions) -> str | None:
-    """Return the rule's host as a pattern that covers the Service, None when it does not."""
+def _pattern(rule: DestinationRule, host: Registered) -> str | None:
+    """Return the rule's host as a pattern that covers `host`, None when it does not."""
     if rule.spec.workload_selector is not None:
         return None
-    fqdn = service_fqdn(key, options.cluster_domain)
-    host = canonical_host(rule.spec.host)
-    if host.startswith("*"):
-        return host if covers(host, fqdn) else None
-    namespace, name = key
-    if "." not in host:
-        return fqdn if (rule.meta.namespace, host) == key else None
-    return fqdn if host in {fqdn, f"{name}.{namespace}", f"{name}.{namespace}.svc"} else None
+    name, pattern = host.owner, canonical_host(rule.spec.host)
+    if pattern.startswith("*"):
+        return pattern if covers(pattern, name) else None
+    if pattern == name:
+        return name if "." in name else None
+    if not isinstance(host.about, Service):
+        return None
+    namespace, service = host.about.key
+    if "." not in pattern:
+        return name if (rule.meta.namespace, pattern) == (namespace, service) else None
+    return name if pattern in {f"{service}.{namespace}", f"{service}.{namespace}.svc"} else None
 
 
 def _pick(
-    found: Iterable[tuple[str, DestinationRule]], key: Key, options: TranslateOptions, caller: str | None
+    found: Iterable[tuple[str, DestinationRule]], owner: str, options: TranslateOptions, caller: str | None
 ) -> list[DestinationRule]:
     """Return the rules for callers of a namespace: those with the most specific host of the first place that has any."""
     local: list[tuple[str, DestinationRule]] = []
-    owner: list[tuple[str, DestinationRule]] = []
+    owned: list[tuple[str, DestinationRule]] = []
     root: list[tuple[str, DestinationRule]] = []
     for entry in found:
         namespace, exported = entry[1].meta.namespace, visible(entry[1].spec.export_to, entry[1].meta.namespace, caller)
         if namespace == caller and caller != options.root_namespace:
             local.append(entry)
-        if namespace == key[0] and exported:
-            owner.append(entry)
+        if namespace == owner and exported:
+            owned.append(entry)
         if namespace == options.root_namespace and exported:
             root.append(entry)
-    place = local or owner or root
+    place = local or owned or root
     best = min((pattern_rank(pattern) for pattern, _ in place), default=0)
     return [rule for pattern, rule in place if pattern_rank(pattern) == best]
 
@@ -132,55 +131,12 @@ def _merge(rules: Iterable[DestinationRule]) -> EffectiveRule:
     return EffectiveRule(policy, subsets)
 
 
-def plan_clusters(service: Service, fqdn: str, rules: ServiceRules) -> Iterator[PlannedCluster]:
-    """Yield every cluster of a Service: its ports, their subsets, and both again for each variant."""
-    for port in service.tcp_ports:
+def plan_clusters(host: Registered, rules: HostRules) -> Iterator[PlannedCluster]:
+    """Yield every cluster of a host: its ports, their subsets, and both again for each variant. A single pod has no subsets."""
+    for port in host.ports:
         for namespace, rule in [("", rules.base), *rules.variants.items()]:
-            yield PlannedCluster(cluster_name(port.port, "", fqdn, namespace), port, None, rule)
+            yield PlannedCluster(cluster_name(port.number, "", host.name, namespace), host, port, None, rule)
+            if host.pod:
+                continue
             for name, subset in rule.subsets.items():
-                yield PlannedCluster(cluster_name(port.port, name, fqdn, namespace), port, subset, rule)
-
-
-def _layer(rule: EffectiveRule, subset: Subset | None, port: int) -> tuple[LoadBalancer, ConnectionPool]:
-    balancer, pool = _resolve_port(rule.policy, port)
-    if subset is not None and subset.traffic_policy is not None:
-        own_balancer, own_pool = _resolve_port(subset.traffic_policy, port)
-        if any(entry.port.number == port for entry in subset.traffic_policy.port_level_settings):
-            balancer, pool = own_balancer, own_pool
-        else:
-            balancer, pool = own_balancer or balancer, own_pool or pool
-    return balancer or LoadBalancer(), pool or ConnectionPool()
-
-
-def _resolve_port(policy: TrafficPolicy | None, port: int) -> tuple[LoadBalancer | None, ConnectionPool | None]:
-    if policy is None:
-        return None, None
-    for entry in policy.port_level_settings:
-        if entry.port.number == port:
-            return entry.load_balancer, entry.connection_pool
-    return policy.load_balancer, policy.connection_pool
-
-
-_BALANCERS: dict[str, Literal["LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"]] = {"ROUND_ROBIN": "ROUND_ROBIN", "RANDOM": "RANDOM"}
-
-
-def cluster_spec(service: Service, fqdn: str, planned: PlannedCluster) -> ClusterSpec:
-    """Return the spec of a planned cluster."""
-    port = planned.port.port
-    balancer, pool = _layer(planned.rule, planned.subset, port)
-    spec = ClusterSpec(
-        name=planned.name,
-        service=fqdn,
-        service_name=service.meta.name,
-        service_namespace=service.meta.namespace,
-        port=port,
-        subset=planned.subset.name if planned.subset else "",
-        balancer=_BALANCERS.get(balancer.simple, "LEAST_REQUEST"),
-        max_requests_per_connection=pool.http.max_requests_per_connection,
-    )
-    changes: dict[str, float] = {}
-    if pool.tcp.connect_timeout is not None:
-        changes["connect_timeout_s"] = float(pool.tcp.connect_timeout)
-    if pool.http.idle_timeout is not None:
-        changes["idle_timeout_s"] = float(pool.http.idle_timeout)
-    return replace(spec, **changes) if changes else spec
+                yield PlannedCluster(cluster_name(port.number, name, host.name, namespace), host, port, subset, rule)

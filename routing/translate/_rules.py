@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of a VirtualService for one port."""
+"""Rules of a VirtualService for one port, and of several that are merged."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from routing.names import rule_set_key
+from msgspec.structs import replace
+
+from routing.names import merged_rule_set_key, rule_set_key
 from routing.specs import RuleSetSpec, RuleSpec
 from routing.translate._actions import translate_action
+from routing.translate._delegates import expand
+from routing.translate._filters import translate_cors, translate_fault
 from routing.translate._headers import translate_headers
-from routing.translate._matches import MESH, bound_gateways, catches_all, translate_match
+from routing.translate._matches import MESH, Ineffective, bound_gateways, catches_all, translate_match
+from routing.translate._registry import exported_to
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from routing.resources import VirtualService
-    from routing.resources.virtual_service import HTTPRoute
     from routing.specs import MatchSpec
     from routing.translate._context import Context
+    from routing.translate._delegates import PlacedRule
 
-__all__ = ["bound_to", "translate_rules"]
+__all__ = ["bound_to", "merge_rules", "translate_rules"]
 
 
 def bound_to(context: Context, service: VirtualService) -> frozenset[str]:
@@ -32,51 +39,89 @@ def translate_rules(context: Context, service: VirtualService, port: int) -> Rul
     """
     bound = bound_to(context, service)
     rules: list[RuleSpec] = []
+    ineffective = Ineffective(context.reporter)
     complete = ""
-    for index, rule in enumerate(service.spec.http):
-        field = f"spec.http[{index}]"
-        matches = _matches(context, service, rule, field, port, bound)
+    for placed in expand(context, service):
+        matches = _matches(context, placed, port, bound)
         if matches is None:
             continue
         if complete:
-            context.reporter.report("IST0130", service, field, f"{complete} before it matches every request")
+            context.reporter.report("IST0130", placed.about, placed.field, f"{complete} before it matches every request")
             continue
-        headers = translate_headers(context, service, rule.headers, f"{field}.headers")
-        action = translate_action(context, service, rule, field, port=port, host_rewrite=headers.host_rewrite)
-        if action is None:
-            continue
-        rules.append(
-            RuleSpec(
-                name=rule.name,
-                matches=matches,
-                action=action,
-                request_headers=headers.request,
-                response_headers=headers.response,
-            )
-        )
-        if not matches or catches_all(matches[-1]):
-            complete = field
+        for match, field in matches:
+            ineffective.check(placed.about, match, field)
+        rules.append(_rule(context, placed, tuple(match for match, _ in matches), port))
+        if not matches or catches_all(matches[-1][0]):
+            complete = placed.field
     if not rules:
         return None
     namespace = service.meta.namespace
-    exported = () if "*" in service.spec.export_to else service.spec.export_to
     return RuleSetSpec(
         name=rule_set_key(service.key, port),
         namespace=namespace,
         rules=tuple(rules),
-        export_to=tuple(namespace if entry == "." else entry for entry in exported),
+        export_to=exported_to(service.spec.export_to, namespace),
     )
 
 
-def _matches(
-    context: Context, service: VirtualService, rule: HTTPRoute, field: str, port: int, bound: frozenset[str]
-) -> tuple[MatchSpec, ...] | None:
-    """Return a rule's match entries, none of them meaning that it matches everything; None when no entry holds here."""
+def _rule(context: Context, placed: PlacedRule, matches: tuple[MatchSpec, ...], port: int) -> RuleSpec:
+    about, field = placed.place("headers")
+    headers = translate_headers(context, about, placed.rule.headers, f"{field}.headers")
+    return RuleSpec(
+        name=placed.rule.name,
+        matches=matches,
+        action=translate_action(context, placed, port=port, host_rewrite=headers.host_rewrite),
+        request_headers=headers.request,
+        response_headers=headers.response,
+        fault=translate_fault(context, placed),
+        cors=translate_cors(context, placed),
+    )
+
+
+def _matches(context: Context, placed: PlacedRule, port: int, bound: frozenset[str]) -> list[tuple[MatchSpec, str]] | None:
+    """Return a rule's match entries with their paths, none of them meaning that it matches everything; None when no entry
+    holds here.
+    """
+    about, _ = placed.place("match")
     matches = []
-    for index, entry in enumerate(rule.match):
-        match = translate_match(context, service, entry, f"{field}.match[{index}]", port=port, bound=bound)
+    for entry, field in placed.matches:
+        match = translate_match(context, about, entry, field, port=port, bound=bound)
         if match is not None:
-            matches.append(match)
+            matches.append((match, field))
             if catches_all(match):
                 break
-    return None if rule.match and not matches else tuple(matches)
+    return None if placed.matches and not matches else matches
+
+
+def merge_rules(context: Context, services: Sequence[VirtualService], rule_sets: Sequence[RuleSetSpec], port: int) -> RuleSetSpec:
+    """Return the rules of several VirtualServices of one host as one list, as Istio merges those bound to a gateway.
+
+    Rules stand in the order of the VirtualServices' age, and what matches every request goes to the end; of several such the
+    oldest is reached.
+
+    Args:
+        context: The translation.
+        services: The VirtualServices, at least two, the oldest first.
+        rule_sets: Their rules.
+        port: The Service port.
+    """
+    rules: list[RuleSpec] = []
+    last: list[RuleSpec] = []
+    for service, rule_set in zip(services, rule_sets, strict=True):
+        for rule in rule_set.rules:
+            if not rule.matches:
+                catching, rest = rule, None
+            elif catches_all(rule.matches[-1]):
+                catching = replace(rule, matches=rule.matches[-1:])
+                rest = replace(rule, matches=rule.matches[:-1]) if len(rule.matches) > 1 else None
+            else:
+                catching, rest = None, rule
+            if rest is not None:
+                rules.append(rest)
+            if catching is not None and last:
+                message = f"a rule of the older VirtualService {'/'.join(services[0].key)} matches every request before"
+                context.reporter.report("IST0130", service, "spec.http", message)
+            elif catching is not None:
+                last.append(catching)
+    keys = [service.key for service in services]
+    return replace(rule_sets[0], name=merged_rule_set_key(keys, port), rules=(*rules, *last))

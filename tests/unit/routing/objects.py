@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from routing.resources import DestinationRule, VirtualService, decode
 from routing.store import Store
-from routing.translate import Translation, TranslateOptions, translate
+from routing.translate import TranslateOptions, Translation, translate
 
 if TYPE_CHECKING:
     from routing.specs import RuleSetSpec, RuleSpec
@@ -28,16 +28,20 @@ def make(kind: str, name: str, namespace: str = "default", *, version: str = "v1
 
 
 def service(name: str, namespace: str = "default", *, created: str = "", ports: Any = None, **spec: Any) -> Obj:
-    return make("Service", name, namespace, created=created, spec={"ports": PORTS if ports is None else ports, **spec})
+    """A Service whose ports say that they are HTTP, unless they say something else."""
+    ports = [{"appProtocol": "http", **port} for port in (PORTS if ports is None else ports)]
+    annotations = spec.pop("annotations", {})
+    return make("Service", name, namespace, created=created, annotations=annotations, spec={"ports": ports, **spec})
 
 
 def pod(name: str, ip: str = "", namespace: str = "default", *, phase: str = "Running", **fields: Any) -> Obj:
     spec = {key: fields.pop(key) for key in ("hostNetwork", "serviceAccountName") if key in fields}
-    return make("Pod", name, namespace, spec=spec, status={"phase": phase, "podIP": ip}, **fields)
+    status = {"phase": phase, "podIP": ip, "conditions": fields.pop("conditions", [])}
+    return make("Pod", name, namespace, spec=spec, status=status, **fields)
 
 
-def endpoint(ip: str, pod_name: str = "", *, zone: str = "", uid: str = "", **conditions: bool | None) -> Obj:
-    found: Obj = {"addresses": [ip], "conditions": conditions, "zone": zone or None}
+def endpoint(ip: str, pod_name: str = "", *, zone: str = "", uid: str = "", hostname: str = "", **conditions: Any) -> Obj:
+    found: Obj = {"addresses": [ip], "conditions": conditions, "zone": zone or None, "hostname": hostname or None}
     if pod_name:
         found["targetRef"] = {"kind": "Pod", "name": pod_name, "uid": uid}
     return found
@@ -59,16 +63,24 @@ def endpoint_slice(of: str, *endpoints: Obj, namespace: str = "default", name: s
     )
 
 
-def virtual_service(
-    name: str, hosts: list[str], *http: Obj, namespace: str = "default", created: str = "", **spec: Any
-) -> Obj:
+def virtual_service(name: str, hosts: list[str], *http: Obj, namespace: str = "default", created: str = "", **spec: Any) -> Obj:
     spec = {"hosts": hosts, "http": list(http) or [{"route": [to("b")]}], **spec}
     return make("VirtualService", name, namespace, version="networking.istio.io/v1", created=created, spec=spec)
 
 
 def destination_rule(name: str, host: str, *subsets: Obj, namespace: str = "default", created: str = "", **spec: Any) -> Obj:
+    annotations = spec.pop("annotations", {})
     spec = {"host": host, "subsets": list(subsets), **spec}
-    return make("DestinationRule", name, namespace, version="networking.istio.io/v1", created=created, spec=spec)
+    version = "networking.istio.io/v1"
+    return make("DestinationRule", name, namespace, version=version, created=created, annotations=annotations, spec=spec)
+
+
+def service_entry(name: str, hosts: list[str], namespace: str = "default", *, created: str = "", **spec: Any) -> Obj:
+    """A ServiceEntry with an HTTP port 80."""
+    annotations = spec.pop("annotations", {})
+    spec = {"hosts": hosts, "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}], **spec}
+    version = "networking.istio.io/v1"
+    return make("ServiceEntry", name, namespace, version=version, created=created, annotations=annotations, spec=spec)
 
 
 def to(host: str, subset: str = "", *, weight: int | None = None, port: int = 0, headers: Obj | None = None) -> Obj:

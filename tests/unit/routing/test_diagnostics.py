@@ -13,22 +13,23 @@ from tests.unit.routing.objects import destination_rule, service
 def test_reports_each_finding_once_and_the_worst_first() -> None:
     reporter = Reporter()
     about = decode(service("b"))
-    reporter.report("ACMG004", about, "spec.type", "it is an alias")
+    reporter.report("ACMG006", about, "spec.type", "it is elsewhere")
     reporter.report("ACMG001", about, "spec.x", "no effect")
     reporter.report("ACMG001", about, "spec.x", "no effect")
     reporter.report("IST0112", about, "", "which port")
-    assert [found.code for found in reporter.diagnostics()] == ["IST0112", "ACMG001", "ACMG004"]
+    assert [found.code for found in reporter.diagnostics()] == ["IST0112", "ACMG001", "ACMG006"]
     assert repr(reporter) == "<Reporter 3 diagnostics>"
 
 
 def test_reads_well() -> None:
     reporter = Reporter()
     about = decode(service("b", "other"))
-    reporter.report("ACMG004", about, "spec.type", "it is an alias")
+    reporter.report("ACMG006", about, "spec.type", "it is elsewhere")
     reporter.report("ACMG007", about, "", "it is taken")
     assert [str(found) for found in reporter.diagnostics()] == [
-        "error ACMG007 Service other/b: it is taken. Give each Service a clusterIP of its own.",
-        "info ACMG004 Service other/b spec.type: it is an alias. Address the target of the alias directly.",
+        "error ACMG007 Service other/b: it is taken. Give each Service an address of its own.",
+        "info ACMG006 Service other/b spec.type: it is elsewhere. Add `mesh` or `acmg-gateway` to gateways if its rules should "
+        "apply to traffic between Services.",
     ]
 
 

@@ -103,3 +103,42 @@ def test_loopback_addresses() -> None:
     assert names.is_loopback("127.0.10.1")
     assert names.is_loopback("::1")
     assert not names.is_loopback("10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "app_protocol", "protocol"),
+    [
+        ("http", "", "http"),
+        ("HTTP-web", "", "http"),
+        ("grpc-web", "", "grpc-web"),
+        ("grpc-web-x", "", "grpc-web"),
+        ("grpc-x", "", "grpc"),
+        ("http", "kubernetes.io/H2C", "kubernetes.io/h2c"),
+        ("web", "", ""),
+        ("", "", ""),
+        ("httpx", "", ""),
+    ],
+)
+def test_the_protocol_a_port_declares(name: str, app_protocol: str, protocol: str) -> None:
+    assert names.port_protocol(name, app_protocol) == protocol
+
+
+@pytest.mark.parametrize(
+    ("pattern", "locality", "is_covered"),
+    [
+        ("*", "r/z", True),
+        ("r", "r", True),
+        ("r", "r/z/s", True),
+        ("r/*", "r/z", True),
+        ("r/*", "r", True),
+        ("r/z", "r", False),
+        ("r", "rz", False),
+        ("r/z/*", "r/y/s", False),
+    ],
+)
+def test_localities_that_cover_others(pattern: str, locality: str, is_covered: bool) -> None:
+    assert names.covers_locality(pattern, locality) is is_covered
+
+
+def test_the_name_of_a_merged_rule_set() -> None:
+    assert names.merged_rule_set_key([("n", "a"), ("m", "b")], 80) == "virtualservice/n/a+m/b@80"

@@ -140,11 +140,12 @@ def test_known_kinds() -> None:
 
 
 def test_fields_without_effect_are_noted() -> None:
-    obj: Obj = virtual_service("vs", ["b"], {"route": [{"destination": {"host": "b"}, "wieght": 1}], "fault": {}, "mirror": None})
+    obj: Obj = virtual_service(
+        "vs", ["b"], {"route": [{"destination": {"host": "b"}, "weights": 1}], "corsPolicy": {}, "mirror": None}
+    )
     obj["spec"]["tls"] = []
     assert decode(obj).notes == (
-        FieldNote("spec.http[0].route[0].wieght", "unknown"),
-        FieldNote("spec.http[0].fault", "unsupported"),
+        FieldNote("spec.http[0].route[0].weights", "unknown"),
         FieldNote("spec.tls", "unsupported"),
     )
 
@@ -165,11 +166,7 @@ def test_what_is_no_duration(text: object) -> None:
 
 def test_age_orders_by_creation_then_name() -> None:
     # PyYAML makes datetimes of timestamps, without a zone if there is none.
-    yaml = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "c", "creationTimestamp": datetime(2024, 1, 2)},  # noqa: DTZ001 (that is the point)
-    }
+    yaml = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "c", "creationTimestamp": datetime(2024, 1, 2)}}
     objects = [make("Pod", "d", created="2024-01-03"), yaml, make("Pod", "b"), make("Pod", "a", "z"), make("Pod", "a", "y")]
     ordered = sorted((decode(obj) for obj in objects), key=lambda found: found.meta.age)
     assert [found.key for found in ordered] == [("y", "a"), ("z", "a"), ("default", "b"), ("default", "c"), ("default", "d")]

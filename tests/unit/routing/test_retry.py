@@ -6,8 +6,9 @@ from typing import get_args
 
 import pytest
 
+from routing.limits import Limits
 from routing.retry import ResetKind, RetryBudget, RetryPolicy
-from routing.specs import RetrySpec
+from routing.specs import ClusterSpec, RetryBudgetSpec, RetrySpec
 
 
 class Answer:
@@ -72,18 +73,13 @@ def test_the_default_policy_retries_what_never_reached_the_application() -> None
     assert default.attempts == 2
     assert statuses(default) == set()
     assert resets(default) == {"connect-failure", "refused-stream"}
-    assert default.on_status(200, Answer(grpc_status="14"))
-    assert not default.on_status(200, Answer(grpc_status="0"))
     assert not default.on_status(200, Answer())
 
 
-@pytest.mark.parametrize(
-    ("token", "code"),
-    [("cancelled", "1"), ("deadline-exceeded", "4"), ("resource-exhausted", "8"), ("internal", "13"), ("unavailable", "14")],
-)
-def test_grpc_tokens_look_at_the_grpc_status(token: str, code: str) -> None:
-    assert policy(token).on_status(200, Answer(grpc_status=code))
-    assert not policy(token).on_status(200, Answer(grpc_status="2"))
+@pytest.mark.parametrize("token", ["cancelled", "deadline-exceeded", "resource-exhausted", "internal", "unavailable"])
+def test_grpc_tokens_mean_nothing_over_http_1(token: str) -> None:
+    assert not policy(token).on_status(200, Answer(grpc_status="14"))
+    assert not policy(token).on_status(503, Answer(grpc_status="14"))
 
 
 def test_an_overloaded_upstream_is_left_alone() -> None:
@@ -102,7 +98,6 @@ def test_no_attempts_switch_everything_off() -> None:
     off = policy("5xx", "503", "unavailable", codes=(429,), attempts=0)
     assert statuses(off) == set()
     assert resets(off) == set()
-    assert not off.on_status(200, Answer(grpc_status="14"))
 
 
 def test_backoff_grows_and_is_capped() -> None:
@@ -112,6 +107,7 @@ def test_backoff_grows_and_is_capped() -> None:
     assert retry.backoff_s(1, 0.5) == pytest.approx(0.0125)
     assert retry.per_try_timeout_s == 2.0
     assert retry.ignore_previous_hosts
+    assert not retry.remote_localities
 
 
 def test_repr_tells_the_policy() -> None:
@@ -132,6 +128,22 @@ def test_a_budget_is_a_share_of_the_active_requests() -> None:
     assert [budget.try_acquire() for _ in range(6)] == [True] * 5 + [False]
     source.active = 60
     assert budget.try_acquire()
+
+
+def test_a_limit_on_retries_caps_the_budget() -> None:
+    budget = RetryBudget(SimpleNamespace(active=1000))
+    budget.configure(None, Limits(ClusterSpec(name="c", service="s", max_retries=10), 4), 4)
+    assert [budget.try_acquire() for _ in range(5)] == [True] * 3 + [False] * 2
+    budget.configure(None, None, 4)
+    assert budget.try_acquire()
+
+
+def test_a_budget_of_its_own_replaces_the_limit_on_retries() -> None:
+    budget = RetryBudget(SimpleNamespace(active=100))
+    spec = RetryBudgetSpec(percent=8.0, minimum=6)
+    budget.configure(spec, Limits(ClusterSpec(name="c", service="s", max_retries=1), 1), 3)
+    assert budget.minimum == 2
+    assert [budget.try_acquire() for _ in range(10)].count(True) == 8
 
 
 def test_releasing_what_was_not_acquired_is_a_mistake() -> None:

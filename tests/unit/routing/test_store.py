@@ -20,7 +20,9 @@ def test_keeps_the_last_version_of_every_kind() -> None:
     assert found.get("Service", "default", "b") is found.services["default", "b"]
     assert found.get("Pod", "default", "b") is None
     assert len(list(found.resources())) == 3
-    assert repr(found) == "<Store 1 Service, 0 EndpointSlice, 0 Pod, 1 Namespace, 1 VirtualService, 0 DestinationRule>"
+    assert repr(found) == (
+        "<Store 1 Service, 0 EndpointSlice, 0 Pod, 1 Namespace, 1 VirtualService, 0 DestinationRule, 0 ServiceEntry>"
+    )
     assert found.delete("Service", "default", "b")
     assert not found.delete("Service", "default", "b")
     assert found.services == {}
@@ -43,8 +45,11 @@ def test_slices_and_pods_by_service() -> None:
     assert list(found.slices_of(("default", "b"))) == []
 
 
-def test_pods_by_address() -> None:
-    found = store(pod("p1", "10.0.0.1"), pod("p2", "10.0.0.1"), pod("p3"))
+def test_pods_by_address_and_namespace() -> None:
+    found = store(pod("p1", "10.0.0.1"), pod("p2", "10.0.0.1"), pod("p3"), pod("p4", "10.0.0.4", "other"))
+    assert [entry.meta.name for entry in found.pods_in("default")] == ["p1", "p2", "p3"]
+    found.delete("Pod", "other", "p4")
+    assert list(found.pods_in("other")) == []
     assert [entry.meta.name for entry in found.pods_at("10.0.0.1")] == ["p1", "p2"]
     found.put(decode(pod("p1", "10.0.0.2")))
     assert [entry.meta.name for entry in found.pods_at("10.0.0.1")] == ["p2"]
@@ -56,12 +61,12 @@ def test_pods_by_address() -> None:
 @pytest.mark.parametrize("host", ["b", "b.default", "B.default.svc", "b.default.svc.cluster.local.", "*.local", "*"])
 def test_destination_rules_by_the_service_they_may_name(host: str) -> None:
     found = store(destination_rule("dr", host))
-    assert [rule.meta.name for rule in found.rules_for(("default", "b"))] == ["dr"]
+    assert [rule.meta.name for rule in found.rules_for("b.default.svc.cluster.local")] == ["dr"]
     found.delete("DestinationRule", "default", "dr")
-    assert list(found.rules_for(("default", "b"))) == []
+    assert list(found.rules_for("b.default.svc.cluster.local")) == []
 
 
 def test_destination_rules_of_other_services_are_not_offered() -> None:
     found = store(destination_rule("one", "b", namespace="other"), destination_rule("two", "b.other"), destination_rule("x", "c"))
-    assert [rule.meta.name for rule in found.rules_for(("other", "b"))] == ["one", "two"]
-    assert list(found.rules_for(("default", "b"))) == []
+    assert [rule.meta.name for rule in found.rules_for("b.other.svc.cluster.local")] == ["one", "two"]
+    assert list(found.rules_for("b.default.svc.cluster.local")) == []

@@ -7,7 +7,7 @@ import pytest
 
 from routing.regex import RegexError
 from routing.specs import MatchSpec, StringMatch
-from routing.table.conditions import PathCondition, all_of, compile_conditions, first_value, getter
+from routing.table.conditions import PathCondition, all_of, compile_conditions
 from tests.unit.routing.table_kit import Head, exact, header, path
 
 PREFIX = StringMatch(kind="prefix", value="ab")
@@ -80,7 +80,8 @@ def test_a_header_condition(match: StringMatch, matching: list[str | None], othe
 
 
 @pytest.mark.parametrize(
-    ("match", "expected"), [(exact("x"), True), (PREFIX, True), (REGEX, True), (exact(""), False), (ANYTHING, False), (PRESENT, True)]
+    ("match", "expected"),
+    [(exact("x"), True), (PREFIX, True), (REGEX, True), (exact(""), False), (ANYTHING, False), (PRESENT, True)],
 )
 def test_without_headers_takes_a_missing_value_for_an_empty_one(match: StringMatch, expected: bool) -> None:
     assert holds(MatchSpec(headers=(header("x-a", match, invert=True),)), Head()) is expected
@@ -90,7 +91,6 @@ def test_pseudo_headers() -> None:
     head = Head(b"/p", b"Host:80", b"PUT", b"q=1")
     for name, value in ((":method", "PUT"), (":authority", "Host:80"), (":scheme", "http"), (":path", "/p?q=1")):
         assert holds(MatchSpec(headers=(header(name, exact(value)),)), head)
-    assert getter(("header", ":path"))(Head(b"/p")) == b"/p"
 
 
 def test_method_scheme_and_authority_are_case_sensitive_and_whole() -> None:
@@ -98,25 +98,6 @@ def test_method_scheme_and_authority_are_case_sensitive_and_whole() -> None:
     assert not holds(MatchSpec(method=exact("get")), Head())
     assert not holds(MatchSpec(authority=exact("b")), Head(authority=b"b:80"))
     assert not holds(MatchSpec(scheme=exact("https")), Head())
-
-
-@pytest.mark.parametrize(
-    ("query", "value"),
-    [
-        (b"a=1", b"1"),
-        (b"z=9&a=1&a=2", b"1"),
-        (b"a", b""),
-        (b"a=", b""),
-        (b"a=b=c", b"b=c"),
-        (b"a=%31+", b"%31+"),
-        (b"aa=1", None),
-        (b"b=a", None),
-        (b"A=1", None),
-        (b"", None),
-    ],
-)
-def test_first_value_reads_a_query_as_envoy_does(query: bytes, value: bytes | None) -> None:
-    assert first_value(query, b"a") == value
 
 
 def test_query_conditions() -> None:
@@ -127,7 +108,9 @@ def test_query_conditions() -> None:
 
 
 def test_all_conditions_must_hold() -> None:
-    spec = MatchSpec(path=path("prefix", "/x"), method=exact("GET"), headers=(header("x-a", PRESENT),), query=(header("q", PRESENT),))
+    spec = MatchSpec(
+        path=path("prefix", "/x"), method=exact("GET"), headers=(header("x-a", PRESENT),), query=(header("q", PRESENT),)
+    )
     good = Head(b"/xy", query=b"q", headers={b"x-a": b""})
     assert holds(spec, good)
     assert not holds(spec, Head(b"/y", query=b"q", headers={b"x-a": b""}))
@@ -144,11 +127,23 @@ def test_headers_are_asked_for_only_when_the_rest_holds() -> None:
 def test_only_equality_has_a_key() -> None:
     spec = MatchSpec(
         method=exact("GET"),
-        headers=(header("x-a", exact("1")), header("x-b", exact("1"), invert=True), header("x-c", PREFIX), header("x-d", PRESENT)),
+        headers=(
+            header("x-a", exact("1")),
+            header("x-b", exact("1"), invert=True),
+            header("x-c", PREFIX),
+            header("x-d", PRESENT),
+        ),
         query=(header("q", exact("2")),),
     )
     keys = [(condition.key, condition.value) for condition in compile_conditions(spec)]
-    assert keys == [(("header", ":method"), b"GET"), (("header", "x-a"), b"1"), (None, b""), (None, b""), (None, b""), (("query", "q"), b"2")]
+    assert keys == [
+        (("header", ":method"), b"GET"),
+        (("header", "x-a"), b"1"),
+        (None, b""),
+        (None, b""),
+        (None, b""),
+        (("query", "q"), b"2"),
+    ]
 
 
 def test_a_bad_pattern_is_an_error() -> None:

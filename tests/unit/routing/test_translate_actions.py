@@ -209,7 +209,9 @@ def test_empty_header_operations_are_none() -> None:
     assert rule.response_headers is None
 
 
-@pytest.mark.parametrize("operations", [{"set": {"Host": "x"}}, {"add": {":authority": "x"}}, {"set": {"HOST": "x"}, "add": {"host": "y"}}])
+@pytest.mark.parametrize(
+    "operations", [{"set": {"Host": "x"}}, {"add": {":authority": "x"}}, {"set": {"HOST": "x"}, "add": {"host": "y"}}]
+)
 def test_setting_host_is_a_rewrite(operations: dict[str, Any]) -> None:
     at_rule = _forward({"headers": {"request": operations}})
     assert at_rule.host_rewrite == "x"

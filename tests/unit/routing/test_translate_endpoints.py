@@ -39,7 +39,7 @@ def test_an_endpoint_carries_what_is_known_of_its_pod() -> None:
     (member,) = _members(*objects)
     identity = pod_identity(store(*objects), ("default", "p"))
     assert identity is not None
-    assert member == EndpointSpec(address="10.0.0.1", port=8080, identity=identity[0], uid="pod-uid", locality="z")
+    assert member == EndpointSpec(address="10.0.0.1", port=8080, identity=identity[0], uid="pod-uid", locality="/z")
     (alternative,) = _members(*objects, cluster=f"outbound|8080||{B}")
     assert alternative.port == 8090
 
@@ -66,14 +66,18 @@ def test_without_a_pod_an_endpoint_is_an_address() -> None:
         ({"ready": True, "serving": True, "terminating": False}, "used"),
     ],
 )
-def test_conditions(conditions: dict[str, bool | None], expected: str) -> None:
+def test_conditions(conditions: dict[str, Any], expected: str) -> None:
     members = _members(endpoint_slice("b", endpoint("10.0.0.1", **conditions)))
-    assert ["draining" if member.draining else "used" for member in members] == [entry for entry in [expected] if entry != "left out"]
+    assert ["draining" if member.draining else "used" for member in members] == [
+        entry for entry in [expected] if entry != "left out"
+    ]
 
 
 def test_an_endpoint_without_address_is_left_out() -> None:
     assert _members(endpoint_slice("b", {"addresses": []})) == ()
-    assert _members(endpoint_slice("b", {"addresses": ["10.0.0.1", "10.0.0.2"]})) == (EndpointSpec(address="10.0.0.1", port=8080),)
+    assert _members(endpoint_slice("b", {"addresses": ["10.0.0.1", "10.0.0.2"]})) == (
+        EndpointSpec(address="10.0.0.1", port=8080),
+    )
 
 
 def test_ports_are_tied_by_name() -> None:
@@ -105,7 +109,8 @@ def test_slices_without_endpoints_say_nothing_about_ports() -> None:
 def test_slices_come_in_the_order_of_their_names_and_an_address_counts_once() -> None:
     second = endpoint_slice("b", endpoint("10.0.0.3"), endpoint("10.0.0.1"), name="b-2")
     first = endpoint_slice("b", endpoint("10.0.0.1", ready=False, serving=True, terminating=True), endpoint("10.0.0.2"))
-    members = _members(second, first)
+    third = endpoint_slice("b", endpoint("10.0.0.2", ready=True, terminating=True), name="b-3")
+    members = _members(second, third, first)
     assert [(member.address, member.draining) for member in members] == [
         ("10.0.0.1", False),
         ("10.0.0.2", False),
@@ -142,7 +147,7 @@ def test_subsets_select_by_the_labels_of_pods() -> None:
     assert _addresses(*objects, cluster=f"outbound|80|none|{B}") == []
     assert _addresses(*objects, cluster=f"outbound|80|v1|{B}@other") == ["10.0.0.2"]
     found = translated(service("b"), *objects)
-    assert codes(found) == [("IST0173", "default/b", "spec.selector")]
+    assert codes(found) == [("IST0173", "default/dr", "spec.subsets[2].labels")]
     assert found.specs.endpoints == translate_endpoints(store(service("b"), *objects), KEY)
 
 

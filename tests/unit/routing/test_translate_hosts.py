@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-from routing.specs import CandidateSpec, ClusterRef, ListenerSpec, VirtualHostSpec
-from tests.unit.routing.objects import codes, destination_rule, service, to, translated, virtual_service
+from routing.specs import CandidateSpec, ClusterRef, DirectResponseSpec, ListenerSpec, VirtualHostSpec
+from tests.unit.routing.objects import Obj, codes, destination_rule, service, to, translated, virtual_service
+
+if TYPE_CHECKING:
+    from routing.translate import Translation
 
 FQDN = "b.default.svc.cluster.local"
 
@@ -35,16 +40,10 @@ def test_the_cluster_domain_is_an_option() -> None:
     assert specs.virtual_hosts["b.default.svc.mesh.test:80"].candidates
 
 
-def test_udp_ports_and_external_names_are_left_out() -> None:
-    found = translated(
-        service("b", ports=[{"name": "dns", "port": 53, "protocol": "UDP"}]),
-        service("alias", type="ExternalName", externalName=FQDN),
-        virtual_service("vs", ["alias"]),
-    )
-    # A VirtualService on the alias is one on a host that is no Service.
-    assert list(found.specs.virtual_hosts) == ["alias.default.svc.cluster.local:80"]
+def test_udp_ports_are_left_out() -> None:
+    found = translated(service("b", ports=[{"name": "dns", "port": 53, "protocol": "UDP"}]))
+    assert found.specs.virtual_hosts == {}
     assert found.specs.clusters == {}
-    assert ("ACMG004", "default/alias", "spec.type") in codes(found)
 
 
 @pytest.mark.parametrize("host", ["b", "B.default.svc.cluster.local.", "*.cluster.local", "*.default.svc.cluster.local"])
@@ -155,7 +154,7 @@ def test_other_gateways_are_not_ours() -> None:
 def test_a_delegate_is_nowhere_by_itself() -> None:
     found = translated(service("b"), virtual_service("leaf", []))
     assert found.specs.rule_sets == {}
-    assert codes(found) == []
+    assert codes(found) == [("ACMG017", "default/leaf", "spec.hosts")]
 
 
 def test_visibility_goes_with_the_rule_set() -> None:
@@ -180,6 +179,82 @@ def test_public_virtual_services_for_one_host_conflict() -> None:
     assert [entry for entry in codes(found) if entry[0] == "IST0109"] == [("IST0109", "other/new", "spec.hosts")]
     (conflict,) = [entry for entry in found.diagnostics if entry.code == "IST0109"]
     assert "default/old" in conflict.message
+
+
+def _answer(status: int, **match: object) -> dict[str, object]:
+    return {"directResponse": {"status": status}, **({"match": [match]} if match else {})}
+
+
+def _bound(name: str, *http: dict[str, object], **fields: Any) -> Obj:
+    """A VirtualService for b bound to this gateway alone."""
+    return virtual_service(name, fields.pop("hosts", ["b"]), *http, gateways=["acmg-gateway"], **fields)
+
+
+def _merged(found: Translation, host: str = f"{FQDN}:80") -> list[list[int]]:
+    """Status codes of the rules of each candidate, in order."""
+    statuses = []
+    for candidate in found.specs.virtual_hosts[host].candidates:
+        actions = [rule.action for rule in found.specs.rule_sets[candidate.rule_set].rules]
+        statuses.append([action.status for action in actions if isinstance(action, DirectResponseSpec)])
+    return statuses
+
+
+def test_virtual_services_bound_to_the_gateway_are_merged_with_what_matches_everything_last() -> None:
+    found = translated(
+        service("b"),
+        _bound("third", _answer(206, uri={"exact": "/3"}), _answer(207), created="2024-01-03"),
+        _bound("first", _answer(201, uri={"exact": "/1"}), _answer(202), created="2024-01-01"),
+        _bound("second", _answer(203, uri={"exact": "/2"}), hosts=[FQDN], namespace="other", created="2024-01-02"),
+    )
+    assert _merged(found) == [[201, 203, 206, 202]]
+    assert set(found.specs.rule_sets) == {
+        f"virtualservice/default/first+other/second+default/third@{port}" for port in (80, 8080)
+    }
+    assert codes(found) == [("IST0130", "default/third", "spec.http")]
+
+
+def test_an_entry_that_matches_everything_is_parted_from_its_rule() -> None:
+    rule: Obj = {"match": [{"uri": {"exact": "/1"}}, {}], "directResponse": {"status": 201}}
+    found = translated(service("b"), _bound("one", rule), _bound("two", _answer(202, uri={"exact": "/2"})))
+    assert _merged(found) == [[201, 202, 201]]
+
+
+def test_a_virtual_service_without_rules_for_a_port_is_not_merged_there() -> None:
+    found = translated(service("b"), _bound("one", _answer(201, port=80)), _bound("two", _answer(202, port=8080)))
+    assert _merged(found) == [[201]]
+    assert _merged(found, f"{FQDN}:8080") == [[202]]
+    nowhere = translated(service("b"), _bound("one", _answer(201, port=1)), _bound("two", _answer(202, port=1)))
+    assert _merged(nowhere) == []
+
+
+def test_merged_ones_are_a_candidate_beside_those_of_the_mesh() -> None:
+    found = translated(
+        service("b"),
+        _bound("one", _answer(201, uri={"exact": "/1"}), created="2024-01-01"),
+        virtual_service("mesh", ["b"], _answer(202), created="2024-01-02"),
+        _bound("two", _answer(203), created="2024-01-03"),
+    )
+    assert _merged(found) == [[201, 203], [202]]
+    assert [entry[:2] for entry in codes(found)] == [("IST0109", "default/mesh")]
+
+
+def test_only_those_that_the_same_namespaces_see_are_merged() -> None:
+    found = translated(
+        service("b"),
+        _bound("one", _answer(201), created="2024-01-01"),
+        _bound("two", _answer(202), exportTo=["."], created="2024-01-02"),
+        _bound("three", _answer(203, uri={"exact": "/"}), exportTo=["default"], created="2024-01-03"),
+    )
+    assert _merged(found) == [[201], [203, 202]]
+
+
+def test_a_group_may_be_a_candidate_of_several_hosts() -> None:
+    found = translated(
+        service("b"),
+        _bound("one", _answer(201, uri={"exact": "/1"}), hosts=["b", "*.local"]),
+        _bound("two", _answer(202), hosts=["*.local"]),
+    )
+    assert _merged(found) == [[201], [201, 202]]
 
 
 def test_variants_by_namespace_of_the_default_route() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from routing.specs import IdentitySpec
 from routing.translate import pod_identity, translate_callers
+from routing.translate._identities import Identities
 from tests.unit.routing.objects import Obj, codes, endpoint, endpoint_slice, pod, service, store, translated
 
 
@@ -23,7 +24,13 @@ def _owner(kind: str, name: str, *, controller: bool = True) -> Obj:
 def test_an_identity_in_full() -> None:
     labels = {"pod-template-hash": "5d4f", "version": "v1", "app": "hello"}
     found = _identity(
-        pod("hello-5d4f-x", "10.0.0.1", labels=labels, serviceAccountName="sa", ownerReferences=[_owner("ReplicaSet", "hello-5d4f")])
+        pod(
+            "hello-5d4f-x",
+            "10.0.0.1",
+            labels=labels,
+            serviceAccountName="sa",
+            ownerReferences=[_owner("ReplicaSet", "hello-5d4f")],
+        )
     )
     assert found == IdentitySpec(
         namespace="default",
@@ -104,9 +111,7 @@ def test_pods_that_are_no_callers(obj: Obj) -> None:
 
 
 def test_a_pod_that_only_serves_has_an_identity_too() -> None:
-    specs = translated(
-        service("b"), pod("p", "10.0.0.1", hostNetwork=True), endpoint_slice("b", endpoint("10.0.0.1", "p"))
-    ).specs
+    specs = translated(service("b"), pod("p", "10.0.0.1", hostNetwork=True), endpoint_slice("b", endpoint("10.0.0.1", "p"))).specs
     assert specs.callers == {}
     assert specs.endpoints["outbound|80||b.default.svc.cluster.local"][0].identity in specs.identities
 
@@ -141,3 +146,30 @@ def test_callers_at_some_addresses_only() -> None:
     assert identity is not None
     assert found == {"10.0.0.1": identity[0]}
     assert pod_identity(objects, ("default", "x")) is None
+
+
+def test_interned_identities_can_be_counted() -> None:
+    identities = Identities()
+    key = identities.key(store(pod("p", "10.0.0.1")).pods["default", "p"])
+    assert repr(identities) == "<Identities 1>"
+    assert key in identities.specs
+
+
+@pytest.mark.parametrize(
+    ("labels", "locality"),
+    [
+        ({}, ""),
+        ({"topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": "z"}, "r/z"),
+        ({"topology.kubernetes.io/region": "r", "topology.istio.io/subzone": "s"}, "r//s"),
+        ({"topology.kubernetes.io/zone": "z"}, "/z"),
+        ({"istio-locality": "r.z.s", "topology.kubernetes.io/region": "x"}, "r/z/s"),
+        ({"istio-locality": "r/z"}, "r/z"),
+    ],
+)
+def test_localities(labels: dict[str, str], locality: str) -> None:
+    assert _identity(pod("p", "10.0.0.1", labels=labels)).locality == locality
+    found = translated(
+        service("b"), pod("p", "10.0.0.1", labels=labels), endpoint_slice("b", endpoint("10.0.0.1", "p", zone="zone"))
+    )
+    (member,) = found.specs.endpoints["outbound|80||b.default.svc.cluster.local"]
+    assert member.locality == (locality or "/zone")

@@ -63,7 +63,7 @@ def test_hosts_that_do_not(host: str) -> None:
         ("UNSPECIFIED", "LEAST_REQUEST"),
         ("LEAST_CONN", "LEAST_REQUEST"),
         ("LEAST_REQUEST", "LEAST_REQUEST"),
-        ("PASSTHROUGH", "LEAST_REQUEST"),
+        ("PASSTHROUGH", "RANDOM"),
         ("ROUND_ROBIN", "ROUND_ROBIN"),
         ("RANDOM", "RANDOM"),
     ],
@@ -73,8 +73,9 @@ def test_balancers(simple: str, expected: str) -> None:
 
 
 def test_connection_pool() -> None:
-    pool = {"tcp": {"connectTimeout": "250ms"}, "http": {"idleTimeout": "0s", "maxRequestsPerConnection": 9}}
-    specs = translated(service("b"), destination_rule("dr", "b", trafficPolicy=_policy(**pool))).specs
+    http = {"idleTimeout": "0s", "maxRequestsPerConnection": 9}
+    policy = _policy(tcp={"connectTimeout": "250ms"}, http=http)
+    specs = translated(service("b"), destination_rule("dr", "b", trafficPolicy=policy)).specs
     found = specs.clusters[f"outbound|80||{B}"]
     assert (found.connect_timeout_s, found.idle_timeout_s, found.max_requests_per_connection) == (0.25, 0.0, 9)
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from routing.diagnostics import Reporter
 from routing.specs import DirectResponseSpec, MatchSpec, NamedMatch, PathMatch, SourceMatch, StringMatch
-from tests.unit.routing.objects import codes, rule_of, rules_of, service, to, translated, virtual_service
+from routing.translate._matches import Ineffective
+from tests.unit.routing.objects import codes, decoded_vs, rule_of, rules_of, service, to, translated, virtual_service
 
 
 def _match(entry: dict[str, Any]) -> MatchSpec:
@@ -151,9 +153,7 @@ def test_rules_after_one_that_matches_everything_are_left_out(rule: dict[str, An
     ],
 )
 def test_rules_with_any_condition_do_not_hide_others(entry: dict[str, Any]) -> None:
-    found = translated(
-        service("b"), virtual_service("vs", ["b"], {"match": [entry], "route": [to("b")]}, {"route": [to("b")]})
-    )
+    found = translated(service("b"), virtual_service("vs", ["b"], {"match": [entry], "route": [to("b")]}, {"route": [to("b")]}))
     assert len(rules_of(found)) == 2
     assert codes(found) == []
 
@@ -179,8 +179,47 @@ def test_a_claim_of_a_token_never_holds(where: str) -> None:
     ]
 
 
-def test_delegation_is_left_out_with_a_warning_and_does_not_hide_what_follows() -> None:
-    vs = virtual_service("vs", ["b"], {"delegate": {"name": "leaf"}}, {"directResponse": {"status": 200}})
-    found = translated(service("b", ports=[{"port": 80}]), vs)
-    assert [rule.action for rule in rules_of(found)] == [DirectResponseSpec(status=200)]
-    assert codes(found) == [("ACMG001", "default/vs", "spec.http[0].delegate")]
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"uri": {"prefix": "/a"}}, {"uri": {"prefix": "/a/b"}}),
+        ({"uri": {"prefix": "/a"}}, {"uri": {"exact": "/a"}, "method": {"exact": "GET"}}),
+        ({"name": "m", "headers": {"x": {}}}, {"name": "n", "headers": {"X": {}}}),
+        ({"uri": {"prefix": "/a"}, "ignoreUriCase": True}, {"uri": {"prefix": "/a"}, "ignoreUriCase": True}),
+        ({"uri": {"regex": "/a"}}, {"uri": {"regex": "/a"}}),
+    ],
+)
+def test_an_entry_that_one_before_makes_ineffective(first: dict[str, Any], second: dict[str, Any]) -> None:
+    rules = [{"match": [entry], "route": [to("b")]} for entry in (first, second)]
+    found = translated(service("b"), virtual_service("vs", ["b"], *rules))
+    assert len(rules_of(found)) == 2
+    assert codes(found) == [("IST0131", "default/vs", "spec.http[1].match[0]")]
+    assert "spec.http[0].match[0]" in found.diagnostics[0].message
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"uri": {"prefix": "/a"}, "method": {"exact": "GET"}}, {"uri": {"prefix": "/a/b"}}),
+        ({"uri": {"prefix": "/a/b"}}, {"uri": {"prefix": "/a"}}),
+        ({"uri": {"prefix": "/a"}, "ignoreUriCase": True}, {"uri": {"prefix": "/a/b"}}),
+        ({"uri": {"prefix": "/a"}}, {"uri": {"exact": "/A"}, "ignoreUriCase": True}),
+        ({"uri": {"prefix": "/a"}}, {"uri": {"regex": "/a"}}),
+        ({"uri": {"exact": "/a"}}, {"uri": {"exact": "/a/b"}}),
+        ({"uri": {"prefix": "/a"}}, {"headers": {"x": {}}}),
+    ],
+)
+def test_an_entry_that_still_has_requests(first: dict[str, Any], second: dict[str, Any]) -> None:
+    rules = [{"match": [entry], "route": [to("b")]} for entry in (first, second)]
+    assert codes(translated(service("b"), virtual_service("vs", ["b"], *rules))) == []
+
+
+def test_a_stat_prefix_is_noted() -> None:
+    found = translated(service("b"), virtual_service("vs", ["b"], {"match": [{"statPrefix": "s"}], "route": [to("b")]}))
+    assert codes(found) == [("ACMG021", "default/vs", "spec.http[0].match[0].statPrefix")]
+
+
+def test_what_tells_entries_apart_shows_how_many_it_has_seen() -> None:
+    found = Ineffective(Reporter())
+    found.check(decoded_vs(virtual_service("vs", ["b"])), MatchSpec(), "spec.http[0].match[0]")
+    assert repr(found) == "<Ineffective 1 entries>"
