@@ -16,6 +16,9 @@ from acmgproxy.h1.errors import HeadError
 __all__ = ["Authority", "parse_authority"]
 
 _CACHE_SIZE = 4096
+_MAX_CACHED = 260
+"""Octets of the longest value remembered: a DNS name (RFC 1035 section 3.1: 253) and a port."""
+
 _REG_NAME = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+")
 _PORT = re.compile(rb"[0-9]{0,5}")
 
@@ -53,9 +56,10 @@ def parse_authority(value: bytes) -> Authority:
     if known is not None:
         return known
     judged = _judge(value)
-    if len(_cache) >= _CACHE_SIZE:
-        _cache.clear()
-    _cache[value] = judged
+    if len(value) <= _MAX_CACHED:
+        if len(_cache) >= _CACHE_SIZE:
+            _cache.clear()
+        _cache[value] = judged
     return judged
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collects the bytes of a head that comes in several pieces.
 
-Nearly every head arrives whole; then this class is not used. When one does not, the bytes so far are shown to llhttp as they come,
-so that a head that can never become valid is refused at once and not when a timer ends, and the verdict is the same however the
-bytes were cut.
+Nearly every head arrives whole; then this class is not used. When one does not, the bytes so far are shown to llhttp as they
+come, so that a head that can never become valid is refused at once and not when a timer ends, and the verdict is the same however
+the bytes were cut.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from acmgproxy.h1.errors import HeadError
+from acmgproxy.h1.request import LLHTTP_METHODS
 
 if TYPE_CHECKING:
     from acmgproxy.h1.limits import Limits
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["END_OF_HEAD", "HeadBuffer"]
 
 END_OF_HEAD = b"\r\n\r\n"
-_METHOD_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}(?: |\Z)")
+_LINE_START = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64})(?:\Z| )(?:[!-~]+ HTTP/1\.([2-9]))?")
 
 
 class _Silent:
@@ -83,12 +84,17 @@ class HeadBuffer:
     def _look_early(self, data: bytes) -> None:
         try:
             self._early.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            # for llhttp a head has ended (CONNECT without a version) that has no empty line: none of HTTP/1.1
+            raise HeadError(502 if self._too_large == 502 else 400, "head without a version") from error
         except httptools.HttpParserError as error:
-            if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD_START.match(self._bytes):
-                # an unknown but legal method: judged with the whole head, or by the timer
-                self._early = _Unjudged()
-                return
-            raise HeadError(400 if self._too_large == 431 else 502, str(error)) from error
+            if self._too_large == 502:
+                raise HeadError(502, str(error)) from error
+            line = _LINE_START.match(self._bytes)
+            if line is None or (line[1] in LLHTTP_METHODS and not line[2]):
+                raise HeadError(400, str(error)) from error
+            # a legal method or version that llhttp does not know: judged with the whole head, or by the timer
+            self._early = _Unjudged()
 
 
 class _Unjudged:

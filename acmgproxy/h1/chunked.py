@@ -3,8 +3,8 @@
 
 llhttp's own chunk parser is not used: it gives no bound on extensions and lets malformed ones pass, and its callbacks copy every
 piece. The grammar here is exact: `1*HEXDIG *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] ) CRLF`, data, CRLF.
-Extensions are checked and dropped (section 7.1.1: a recipient must ignore what it does not know), trailers are checked and dropped
-(section 7.1.2 allows it), so nothing of the sender's framing travels on.
+Extensions are checked and dropped (section 7.1.1: a recipient must ignore what it does not know), trailers are checked and
+dropped (section 7.1.2 allows it), so nothing of the sender's framing travels on.
 
 The decoder is a machine of four states; what each expects next:
 
@@ -113,11 +113,11 @@ class ChunkedDecoder:
             if text:
                 raise HeadError(400, "chunk data not followed by CRLF")
         elif self._state == _SIZE:
-            self._check_size_length(line)
-            if (text or line) and not _SIZE_START.fullmatch(text):
+            self._check_size_length(text)
+            if not _SIZE_START.fullmatch(text):
                 raise HeadError(400, "invalid chunk size")
         else:
-            if self._trailer_bytes + len(line) > self._limits.max_trailer_bytes:
+            if self._trailer_bytes + len(text) > self._limits.max_trailer_bytes:
                 raise HeadError(400, "trailer section too large")
             if not _TRAILER_START.fullmatch(text):
                 raise HeadError(400, "invalid trailer field")

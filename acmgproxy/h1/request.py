@@ -9,33 +9,41 @@ the body and keeps in `RequestHead.lines` only what may be forwarded.
 from __future__ import annotations
 
 import re  # noqa: TID251 - our own fixed, linear patterns; users' expressions only ever run in RE2
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httptools
 import msgspec
 
 from acmgproxy.h1.authority import Authority, parse_authority
 from acmgproxy.h1.errors import HeadError
-from acmgproxy.h1.fields import HOP_BY_HOP, NEVER_LISTED, FieldSink, NameTable, connection_tokens, field_map, without
+from acmgproxy.h1.fields import (
+    HOP_BY_HOP,
+    NEVER_LISTED,
+    NameTable,
+    connection_tokens,
+    field_map,
+    field_reader,
+    single_values,
+    without,
+)
 
 if TYPE_CHECKING:
     from acmgproxy.h1.limits import Limits
 
-__all__ = ["CHUNKED", "IDEMPOTENT", "KEEP_ALIVE", "RequestHead", "parse_request_head"]
+__all__ = ["CHUNKED", "IDEMPOTENT", "RequestHead", "parse_request_head"]
 
 CHUNKED = -1
 """Body length of a chunked body, in place of a count of bytes."""
 
-KEEP_ALIVE = [b"keep-alive"]
-"""What the Connection lines mostly say, so that they need not be taken apart."""
-
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"PROPFIND", b"SEARCH", b"QUERY"})
 """Methods that may be repeated without harm (RFC 9110 section 9.2.2, RFC 4918, RFC 5323, the QUERY draft)."""
 
-_LLHTTP_METHODS = frozenset(
+LLHTTP_METHODS = frozenset(
     b"DELETE GET HEAD POST PUT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND ACL "
     b"REPORT MKACTIVITY CHECKOUT MERGE NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK UNLINK QUERY".split()
 )
+"""Methods of HTTP that llhttp knows. It knows more, but only for other protocols (RTSP, ICE)."""
+
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _LATER_MINOR = re.compile(rb"HTTP/1\.[2-9]")
 _OTHER_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -52,6 +60,8 @@ _TABLE = NameTable(
         b"x-request-id",
         b"x-forwarded-for",
         b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"forwarded",
         b"x-envoy-attempt-count",
         b"x-envoy-expected-rq-timeout-ms",
         b"x-envoy-original-path",
@@ -64,9 +74,11 @@ _TABLE = NameTable(
 """Fields that are read, replaced or removed. Servers that build CGI variables cannot tell `Transfer_Encoding` from the real one,
 so such a field is dropped (as nginx does with every name that has a "_"); other names with "_" harm nobody and pass."""
 
+_read_fields = field_reader(httptools.HttpRequestParser, _TABLE, 400)
+
 
 class RequestHead(msgspec.Struct, gc=False):
-    """A judged request head.
+    """A judged request head. Not to be changed: a client that repeats itself is served from the same object.
 
     Attributes:
         method, target: as written.
@@ -77,11 +89,13 @@ class RequestHead(msgspec.Struct, gc=False):
         body_length: count of bytes, 0 for no body, CHUNKED for a chunked one.
         keep_alive: the client wants the connection kept (RFC 9112 section 9.3).
         expects_continue: the client waits for 100 (RFC 9110 section 10.1.1).
-        upgrade: value of Upgrade if Connection lists it, else b"".
+        upgrade: value of Upgrade if Connection lists it and the version is 1.1, else b"".
         request_id, forwarded_for: values of those fields, b"" when missing.
         lines: field lines that may be forwarded, as written, without CRLF.
+        block: the same in one piece with the field that frames the body, filled in when it is first sent on.
         special: (lower-case name, value) of the fields the proxy acts on.
         fields: all fields by name, filled in when `header` is first asked.
+        sent: for whoever sends it on: what does not change when the same head comes again.
     """
 
     method: bytes
@@ -98,9 +112,11 @@ class RequestHead(msgspec.Struct, gc=False):
     body_length: int = 0
     expects_continue: bool = False
     upgrade: bytes = b""
+    block: bytes | None = None
     request_id: bytes = b""
     forwarded_for: bytes = b""
     fields: dict[bytes, bytes] | None = None
+    sent: dict[Any, tuple[bytes, bytes]] | None = None
 
     scheme: ClassVar[bytes] = b"http"
 
@@ -130,10 +146,10 @@ def parse_request_head(raw: bytes, limits: Limits) -> RequestHead:
     if len(head.lines) + len(head.special) > limits.max_fields:
         raise HeadError(431, "too many field lines")
     _judge_fields(head)
+    if not head.authority and head.minor == 1:
+        raise HeadError(400, "missing Host")  # also with absolute-form (RFC 9112 section 3.2)
     if head.target[:1] != b"/":
         _judge_other_form(head)
-    if not head.authority and head.minor == 1:
-        raise HeadError(400, "missing Host")
     head.path, _, head.query = head.target.partition(b"?")
     return head
 
@@ -165,70 +181,49 @@ def _parse_fields(raw: bytes, line_end: int, head: RequestHead) -> None:
     """Let llhttp parse the fields and refuse whatever is not RFC 9112 grammar.
 
     llhttp knows a fixed list of methods and versions. Any other token is a legal method (RFC 9110 section 9.1), so that is
-    checked here, and the rest is parsed under a request line that llhttp knows. A parser is as cheap to make (0.2 us) as to keep
-    clean, so each head gets its own.
+    checked here, and the rest is parsed under a request line that llhttp knows.
     """
-    is_known = head.method in _LLHTTP_METHODS
+    is_known = head.method in LLHTTP_METHODS
     if not is_known and (head.method == b"PRI" or not _TOKEN.fullmatch(head.method)):
         raise HeadError(400, "invalid method")
     if not is_known or raw[line_end - 1] > _DIGIT_ONE:
         method = head.method if is_known else b"GET"
         raw = method + b" " + head.target + (b" HTTP/1.1" if head.minor else b" HTTP/1.0") + raw[line_end:]
-    sink = FieldSink(_TABLE)
-    try:
-        httptools.HttpRequestParser(sink).feed_data(raw)
-    except httptools.HttpParserUpgrade:
-        pass
-    except httptools.HttpParserError as error:
-        raise HeadError(400, str(error)) from error
-    head.lines = sink.lines
-    head.special = sink.special
+    head.lines, head.special = _read_fields(raw)
 
 
 def _judge_fields(head: RequestHead) -> None:
     """Act on the fields of interest, and on what they mean together."""
-    fields: dict[bytes, list[bytes]] = {}
-    for name, value in head.special:
-        if name in fields:
-            fields[name].append(value)
-        else:
-            fields[name] = [value]
+    fields = single_values(head.special, 400)
     if b"host" in fields:
-        # RFC 9112 section 3.2: more than one Host line, or an invalid value, is answered with 400
-        if len(fields[b"host"]) > 1:
-            raise HeadError(400, "more than one Host")
-        _set_authority(head, parse_authority(fields[b"host"][0]))
+        _set_authority(head, parse_authority(fields[b"host"]))
     if b"connection" in fields:
-        _judge_connection(head, fields[b"connection"], fields.get(b"upgrade", []))
+        _judge_connection(head, fields[b"connection"], fields.get(b"upgrade", b""))
     if b"content-length" in fields or b"transfer-encoding" in fields:
-        head.body_length = _framing(head.minor, fields.get(b"content-length", []), fields.get(b"transfer-encoding", []))
+        head.body_length = _framing(head.minor, fields.get(b"content-length"), fields.get(b"transfer-encoding"))
     if b"expect" in fields:
-        _judge_expect(head, fields[b"expect"])
+        # RFC 9110 section 10.1.1: 100-continue is the only expectation, and an HTTP/1.0 client cannot have it
+        if fields[b"expect"].lower() != b"100-continue":
+            raise HeadError(417, "unknown expectation")
+        head.expects_continue = head.minor == 1
     if b"x-request-id" in fields:
-        head.request_id = fields[b"x-request-id"][0]
+        head.request_id = fields[b"x-request-id"]
     if b"x-forwarded-for" in fields:
-        head.forwarded_for = b",".join(filter(None, fields[b"x-forwarded-for"]))
+        head.forwarded_for = fields[b"x-forwarded-for"]
 
 
-def _judge_expect(head: RequestHead, values: list[bytes]) -> None:
-    """RFC 9110 section 10.1.1: 100-continue is the only expectation, and an HTTP/1.0 client cannot have it."""
-    if any(value.lower() != b"100-continue" for value in values):
-        raise HeadError(417, "unknown expectation")
-    head.expects_continue = head.minor == 1
-
-
-def _judge_connection(head: RequestHead, values: list[bytes], upgrade: list[bytes]) -> None:
+def _judge_connection(head: RequestHead, value: bytes, upgrade: bytes) -> None:
     """Apply Connection (RFC 9110 section 7.6.1): persistence, Upgrade, and the fields meant for this hop only."""
-    if values == KEEP_ALIVE:
+    if value == b"keep-alive":
         head.keep_alive = True
         return
-    tokens = connection_tokens(values)
+    tokens = connection_tokens(value)
     if b"close" in tokens:
         head.keep_alive = False
     elif head.minor == 0:
         head.keep_alive = b"keep-alive" in tokens
-    if b"upgrade" in tokens:
-        head.upgrade = b",".join(upgrade)
+    if b"upgrade" in tokens and head.minor:  # RFC 9110 section 7.8: ignored in HTTP/1.0
+        head.upgrade = upgrade
     named = tokens - {b"close", b"keep-alive", b"upgrade"}
     if named:
         if named & NEVER_LISTED:
@@ -242,19 +237,19 @@ def _set_authority(head: RequestHead, authority: Authority) -> None:
     head.port = authority.port
 
 
-def _framing(minor: int, lengths: list[bytes], codings: list[bytes]) -> int:
+def _framing(minor: int, length: bytes | None, coding: bytes | None) -> int:
     """Decide the body's framing (RFC 9112 section 6.3) and refuse whatever two readers could understand differently."""
-    if codings:
-        if lengths:
+    if coding is not None:
+        if length is not None:
             raise HeadError(400, "Content-Length with Transfer-Encoding")
         if minor == 0:
             raise HeadError(400, "Transfer-Encoding in HTTP/1.0")
-        if len(codings) > 1 or codings[0].lower() != b"chunked":
-            raise HeadError(501 if codings[-1].lower().endswith(b"chunked") else 400, "transfer coding other than chunked")
+        if coding.lower() != b"chunked":
+            raise HeadError(501 if coding.lower().endswith(b"chunked") else 400, "transfer coding other than chunked")
         return CHUNKED
-    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+    if length is None or not _LENGTH.fullmatch(length):
         raise HeadError(400, "invalid Content-Length")
-    return int(lengths[0])
+    return int(length)
 
 
 def _judge_other_form(head: RequestHead) -> None:

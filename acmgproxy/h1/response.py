@@ -14,8 +14,17 @@ import httptools
 import msgspec
 
 from acmgproxy.h1.errors import HeadError
-from acmgproxy.h1.fields import HOP_BY_HOP, NEVER_LISTED, FieldSink, NameTable, connection_tokens, field_map, without
-from acmgproxy.h1.request import CHUNKED, KEEP_ALIVE
+from acmgproxy.h1.fields import (
+    HOP_BY_HOP,
+    NEVER_LISTED,
+    NameTable,
+    connection_tokens,
+    field_map,
+    field_reader,
+    single_values,
+    without,
+)
+from acmgproxy.h1.request import CHUNKED
 
 if TYPE_CHECKING:
     from acmgproxy.h1.limits import Limits
@@ -26,25 +35,33 @@ UNTIL_CLOSE = -2
 """Body length of a body that ends when the upstream closes, in place of a count of bytes."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t \x21-\x7e\x80-\xff]*)?")
+_MOST_STATUS_LINES = 256
+_LONGEST_STATUS_LINE = 64
+_status_lines: dict[bytes, tuple[int, int, bytes]] = {}
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _TABLE = NameTable(
-    HOP_BY_HOP | {b"content-length", b"x-envoy-upstream-service-time", b"x-envoy-decorator-operation", b"x-envoy-attempt-count"}
+    HOP_BY_HOP
+    | {b"content-length", b"date", b"x-envoy-upstream-service-time", b"x-envoy-decorator-operation", b"x-envoy-attempt-count"}
 )
+
+_read_fields = field_reader(httptools.HttpResponseParser, _TABLE, 502)
 
 
 class ResponseHead(msgspec.Struct, gc=False):
-    """A judged response head.
+    """A judged response head. Not to be changed: an upstream that repeats itself is served from the same object.
 
     Attributes:
         status: status code.
-        status_line: as the upstream wrote it, from the status code on.
+        status_line: as the upstream wrote it, from the status code on, with the space that ends the code.
         lines: field lines that may be forwarded, as written, without CRLF.
         special: (lower-case name, value) of the fields the proxy acts on.
+        block: status line and lines in one piece with the Content-Length that goes on, filled in when it is first sent on.
         body_length: bytes of body that follow, 0 for none, CHUNKED or UNTIL_CLOSE.
         content_length: the Content-Length given, which a HEAD or 304 answer has without a body; None when missing.
         chunked: Transfer-Encoding was given, which a HEAD answer has without a body.
         keep_alive: the connection may carry another request.
         upgrade: value of Upgrade if Connection lists it, else b"".
+        date: value of Date, b"" when missing (whoever forwards the answer must then add one, RFC 9110 section 6.6.1).
         fields: all fields by name, filled in when `header` is first asked.
     """
 
@@ -57,6 +74,8 @@ class ResponseHead(msgspec.Struct, gc=False):
     content_length: int | None = None
     chunked: bool = False
     upgrade: bytes = b""
+    block: bytes | None = None
+    date: bytes = b""
     fields: dict[bytes, bytes] | None = None
 
     def __repr__(self) -> str:
@@ -81,62 +100,60 @@ def parse_response_head(raw: bytes, method: bytes, limits: Limits) -> ResponseHe
         HeadError: the answer must not be relayed and the connection not be used again.
     """
     line_end = raw.find(b"\r\n")
-    match = _STATUS_LINE.fullmatch(raw, 0, line_end)
-    if match is None:
-        raise HeadError(502, "invalid status line")
-    sink = FieldSink(_TABLE)
-    try:
-        httptools.HttpResponseParser(sink).feed_data(raw)
-    except httptools.HttpParserUpgrade:
-        pass
-    except httptools.HttpParserError as error:
-        raise HeadError(502, str(error)) from error
-    if len(sink.lines) + len(sink.special) > limits.max_fields:
+    line = raw[:line_end]
+    status, minor, status_line = _status_lines.get(line) or _read_status_line(line)
+    lines, special = _read_fields(raw)
+    if len(lines) + len(special) > limits.max_fields:
         raise HeadError(502, "too many field lines")
-    minor = raw[7] - 0x30
-    head = ResponseHead(int(match[2]), raw[9:line_end], sink.lines, sink.special, minor == 1)
+    head = ResponseHead(status, status_line, lines, special, minor == 1)
     _judge_fields(head, method, minor)
     return head
 
 
+def _read_status_line(line: bytes) -> tuple[int, int, bytes]:
+    """Return status, minor version and what goes on, and remember them: an upstream uses few different status lines."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise HeadError(502, "invalid status line")
+    # the space before the reason phrase is sent even when there is none (RFC 9112 section 4)
+    found = (int(match[2]), int(match[1]), line[9:] if len(line) > 12 else line[9:] + b" ")
+    if len(line) <= _LONGEST_STATUS_LINE:
+        if len(_status_lines) >= _MOST_STATUS_LINES:
+            _status_lines.clear()
+        _status_lines[line] = found
+    return found
+
+
 def _judge_fields(head: ResponseHead, method: bytes, minor: int) -> None:
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    connection: list[bytes] = []
-    upgrade: list[bytes] = []
-    for name, value in head.special:
-        if name == b"content-length":
-            lengths.append(value)
-        elif name == b"connection":
-            connection.append(value)
-        elif name == b"transfer-encoding":
-            codings.append(value)
-        elif name == b"upgrade":
-            upgrade.append(value)
-    if connection:
-        _judge_connection(head, connection, upgrade, minor)
-    if lengths:
-        if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+    """Act on the fields of interest, and on what they mean together."""
+    fields = single_values(head.special, 502)
+    if b"connection" in fields:
+        _judge_connection(head, fields[b"connection"], fields.get(b"upgrade", b""), minor)
+    if b"content-length" in fields:
+        length = fields[b"content-length"]
+        if not _LENGTH.fullmatch(length):
             raise HeadError(502, "invalid Content-Length")
-        head.content_length = int(lengths[0])
-    if codings:
-        if lengths or minor == 0 or len(codings) > 1 or codings[0].lower() != b"chunked":
+        head.content_length = int(length)
+    if b"date" in fields:
+        head.date = fields[b"date"]
+    if b"transfer-encoding" in fields:
+        if head.content_length is not None or minor == 0 or fields[b"transfer-encoding"].lower() != b"chunked":
             raise HeadError(502, "ambiguous or unknown transfer coding")
         head.chunked = True
     head.body_length = _body_length(head, method)
 
 
-def _judge_connection(head: ResponseHead, values: list[bytes], upgrade: list[bytes], minor: int) -> None:
-    if values == KEEP_ALIVE:
+def _judge_connection(head: ResponseHead, value: bytes, upgrade: bytes, minor: int) -> None:
+    if value == b"keep-alive":
         head.keep_alive = True
         return
-    tokens = connection_tokens(values)
+    tokens = connection_tokens(value)
     if b"close" in tokens:
         head.keep_alive = False
     elif minor == 0:
         head.keep_alive = b"keep-alive" in tokens
     if b"upgrade" in tokens:
-        head.upgrade = b",".join(upgrade)
+        head.upgrade = upgrade
     named = tokens - {b"close", b"keep-alive", b"upgrade"}
     if named:
         # an upstream that lists an end-to-end field harms only itself: the field stays
@@ -147,9 +164,9 @@ def _body_length(head: ResponseHead, method: bytes) -> int:
     """RFC 9112 section 6.3, items 1 to 8."""
     if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
         return 0
-    if head.chunked:
-        return CHUNKED
     if head.content_length is not None:
         return head.content_length
+    if head.chunked:
+        return CHUNKED
     head.keep_alive = False
     return UNTIL_CLOSE
