@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections import deque
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from time import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from acmgproxy.h1.errors import HeadError
     from acmgproxy.io.downstream import Downstream
     from acmgproxy.io.exchange import Exchange
+    from acmgproxy.replies import Failure
 
 __all__ = ["AccessLog"]
 
@@ -73,8 +74,9 @@ class AccessLog:
         service_ms = str(exchange.upstream_time_ms) if exchange.upstream_time_ms >= 0 else "-"
         forwarded = head.forwarded_for.decode("latin-1")
         route = exchange.route.name if exchange.route is not None else ""
+        target = _quoted(_text(head.target))
         self._put(
-            f'[{_timestamp(time() - (now - exchange.started))}] "{_text(head.method)} {_text(head.target)} HTTP/1.{head.minor}" '
+            f'[{_timestamp(time() - (now - exchange.started))}] "{_text(head.method)} {target} HTTP/1.{head.minor}" '
             f'{exchange.status} {exchange.flags} {exchange.detail.replace(" ", "_")} - "{_reason(exchange)}" '
             f"{exchange.received_bytes} {exchange.sent_bytes} {duration_ms} {service_ms} "
             f'"{_quoted(forwarded)}" "{_quoted(_text(head.header(b"user-agent") or b""))}" '
@@ -84,10 +86,11 @@ class AccessLog:
             f"{downstream.local_address} {downstream.remote_address} - {route or '-'}\n"
         )
 
-    def write_refused(self, downstream: Downstream, error: HeadError) -> None:
+    def write_refused(self, downstream: Downstream, error: HeadError, failure: Failure) -> None:
         """Log a request whose head was not acceptable."""
+        flag, detail = failure.value.flag, failure.value.detail
         self._put(
-            f'[{_timestamp(time())}] "- - HTTP/1.1" {error.status} DPE http1.codec_error - "{_quoted(error.reason)}" '
+            f'[{_timestamp(time())}] "- - HTTP/1.1" {error.status} {flag} {detail} - "{_quoted(error.reason)}" '
             f'0 0 0 - "-" "-" "-" "-" "-" - - {downstream.local_address} {downstream.remote_address} - -\n'
         )
 
@@ -127,7 +130,7 @@ class AccessLog:
 
 
 def _timestamp(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    moment = datetime.fromtimestamp(seconds, tz=UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 

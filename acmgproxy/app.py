@@ -2,6 +2,8 @@
 """The composition root: puts the gateway together and sees it through its life.
 
     files -> pipeline -> supervisor -> workers        each is told here who its neighbours are
+              ^ |
+              DNS
 
 Life: read the directory, start workers, give them the first configuration, listen, say `ready`, follow changes; at SIGTERM or
 Ctrl-C let the workers finish and exit 0, at a second one exit at once. What makes a start impossible (no such directory, a busy
@@ -14,7 +16,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ from acmgproxy.metrics.labels import Identities
 from acmgproxy.settings import ProxySettings
 from acmgproxy.sockets import AddressError, open_admin_socket, raise_open_files_limit
 from acmgproxy.supervisor import Supervisor
+from discovery.dns import Resolver
 from discovery.files import FileSource
 from discovery.objects import ObjectChanges
 from discovery.pipeline import Pipeline
@@ -35,6 +38,7 @@ from routing.translate import TranslateOptions
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
     from pathlib import Path
 
     from prometheus_client.registry import Collector
@@ -66,6 +70,7 @@ class RunOptions:
         admin: address and port of the admin server; port 0 takes a free one.
         access_log: "off", "-" for standard output, or a path.
         shared_port: port of the Host-routed listener; 0 for none.
+        settings: of the workers, but for what is told above.
     """
 
     directory: Path
@@ -73,6 +78,7 @@ class RunOptions:
     admin: tuple[str, int]
     access_log: str = "off"
     shared_port: int = 0
+    settings: ProxySettings = field(default_factory=ProxySettings)
 
 
 class StartError(Exception):
@@ -110,8 +116,10 @@ class Gateway:
         self._log = log
         self._source = FileSource(options.directory)
         shared = ((SHARED_ADDRESS, options.shared_port),) if options.shared_port else ()
-        self._pipeline = Pipeline(TranslateOptions(shared_binds=shared), self._publish)
-        self._supervisor = Supervisor(workers=options.workers, settings=ProxySettings(access_log=options.access_log), log=log)
+        self._resolver = Resolver(self._take_addresses)
+        self._pipeline = Pipeline(TranslateOptions(shared_binds=shared), self._publish, look_up=self._resolver.watch)
+        settings = replace(options.settings, workers=options.workers, access_log=options.access_log)
+        self._supervisor = Supervisor(workers=options.workers, settings=settings, log=log)
         self._identities = Identities()
         self._changed_at = 0.0
         self._known_problems: frozenset[SourceProblem] = frozenset()
@@ -141,14 +149,15 @@ class Gateway:
         watching = asyncio.create_task(self._watch())
         try:
             await self._serve(admin)
+            code = await self._drain()
         except StartError as error:
             self._log.error("cannot start", reason=str(error))
             await self._supervisor.kill()
-            return 1
+            code = 1
         finally:
             watching.cancel()
-        code = await self._drain()
-        await admin.close()
+            await self._resolver.close()
+            await admin.close()
         self._log.info("stopped", exit_code=code)
         return code
 
@@ -223,6 +232,10 @@ class Gateway:
         self._report_problems()
         if self._diagnosing is None:
             self._diagnosing = asyncio.get_running_loop().call_later(DIAGNOSE_AFTER_S, self._report_diagnostics)
+
+    def _take_addresses(self, addresses: Mapping[str, tuple[str, ...]], problems: tuple[SourceProblem, ...]) -> None:
+        self._pipeline.take_addresses(addresses, problems)
+        self._report_problems()
 
     def _publish(self, specs: Specs, change: SpecsDiff) -> None:
         self._changed_at = time.time()

@@ -7,6 +7,7 @@ Options in, exit code out; what a command does is elsewhere and imported when it
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 from typing import Annotated, Any
 
@@ -42,6 +43,12 @@ def _check_port(_type: Any, port: int) -> None:
         raise ValueError("expected a port, 0 to 65535")
 
 
+def _check_settings(_type: Any, assignments: tuple[str, ...]) -> None:
+    from acmgproxy.assignments import parse_settings  # noqa: PLC0415 - see the module's docstring
+
+    parse_settings(assignments)
+
+
 def _version() -> str:
     from acmgproxy.app import release  # noqa: PLC0415 - see the module's docstring
 
@@ -59,6 +66,7 @@ def run(
     admin: Annotated[str, Parameter(validator=_check_address)] = "127.0.0.1:15000",
     access_log: Annotated[str, Parameter(allow_leading_hyphen=True)] = "off",
     shared_port: Annotated[int, Parameter(validator=_check_port)] = 15080,
+    set: Annotated[tuple[str, ...], Parameter(validator=_check_settings, negative="", show_default=False)] = (),  # noqa: A002 - the option's name
 ) -> int:
     """Run a gateway on the Kubernetes objects in a directory, and follow their changes.
 
@@ -71,8 +79,10 @@ def run(
         admin: HOST:PORT of the admin server (health, metrics, configuration); port 0 takes a free one.
         access_log: `off`, `-` for standard output, or the path of a file to append to.
         shared_port: Port on 127.0.0.1 that finds the Service by the Host header alone; 0 for none.
+        set: A setting of the workers, NAME=VALUE; may be given several times. docs/standalone.md has the list.
     """
     from acmgproxy.app import RunOptions, run_gateway  # noqa: PLC0415 - see the module's docstring
+    from acmgproxy.assignments import parse_settings  # noqa: PLC0415
 
     return run_gateway(
         RunOptions(
@@ -81,6 +91,7 @@ def run(
             admin=parse_address(admin),
             access_log=access_log,
             shared_port=shared_port,
+            settings=parse_settings(set),
         )
     )
 
@@ -108,7 +119,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; exits with the command's code."""
-    app()
+    app(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -66,11 +66,12 @@ class AddListener(msgspec.Struct, tag=True):
 
 
 class RemoveListener(msgspec.Struct, tag=True):
-    """Serve what waits in the accept queue, then close the socket."""
+    """Close the socket; if nobody accepts from it any more (`is_last`), serve what waits in its accept queue first."""
 
     name: str
     address: str
     port: int
+    is_last: bool
 
 
 class AskStats(msgspec.Struct, tag=True):
@@ -134,7 +135,7 @@ class Heartbeat(msgspec.Struct, tag=True):
     """A sign of life with small health numbers.
 
     Args:
-        loop_lag_s: how late the event loop was since the last one, at worst.
+        loop_lag_s: how late the event loop was at worst, lately.
         cpu_s: user and system time of the process.
         rss_bytes: resident memory.
         open_files: open descriptors, 0 if unknown.

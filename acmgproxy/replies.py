@@ -44,4 +44,5 @@ class Failure(Enum):
     )
     STREAM_IDLE_TIMEOUT = LocalReply(504, "SI", b"stream timeout", "stream_idle_timeout")
     REQUEST_TIMEOUT = LocalReply(408, "SI", b"", "request_header_timeout")
+    OVERLOADED = LocalReply(503, "OM", b"envoy overloaded", "overload")
     PROTOCOL_ERROR = LocalReply(400, "DPE", b"", "http1.codec_error")

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from acmgproxy.backoff import RestartBackoff
 from acmgproxy.channel import Channel, encode_frame
+from acmgproxy.desired import NOTHING, Desired
 from acmgproxy.messages import (
     AddListener,
     Applied,
-    Apply,
     AskStats,
     Drain,
     Heartbeat,
@@ -45,27 +45,22 @@ from acmgproxy.messages import (
 )
 from acmgproxy.process import WORKER_COMMAND, WorkerProcess
 from acmgproxy.sockets import Bind
-from routing.diff import diff
-from routing.specs import Specs
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from acmgproxy.settings import ProxySettings
     from acmgproxy.sockets import SocketGroup
-    from acmgproxy.stats import WorkerStats
-    from routing.specs import SpecsDiff
+    from routing.specs import Specs
 
-__all__ = ["Desired", "Exit", "SlotObserver", "SlotState", "WorkerHealth", "WorkerSlot"]
+__all__ = ["Exit", "SlotObserver", "SlotState", "WorkerHealth", "WorkerSlot"]
 
 MAX_UNANSWERED = 4
 """Configuration changes under way to one worker. One is answered within a loop turn; more only pile up behind a busy worker."""
 
 LINGER_S = 2.0
 """How long a process may outlive its end of the channel."""
-
-_NOTHING = Specs()
 
 
 class SlotState(enum.Enum):
@@ -77,43 +72,6 @@ class SlotState(enum.Enum):
     ENDING = "ending"
     DRAINING = "draining"
     GONE = "gone"
-
-
-class Desired:
-    """What every worker shall have, and the difference to it from what workers have, encoded once for all of them.
-
-    Args:
-        specs: the configuration.
-        version: its number.
-        binds: what to accept from.
-        known: a difference that is known already, after the version it starts from.
-    """
-
-    def __init__(
-        self,
-        specs: Specs = _NOTHING,
-        version: int = 0,
-        binds: Mapping[Bind, SocketGroup] | None = None,
-        *,
-        known: tuple[int, SpecsDiff] | None = None,
-    ) -> None:
-        self.specs = specs
-        self.version = version
-        self.binds: Mapping[Bind, SocketGroup] = binds or {}
-        self._frames: dict[int, bytes | None] = {}
-        if known is not None:
-            base, change = known
-            self._frames[base] = encode_frame(Apply(base=base, diff=change))
-
-    def __repr__(self) -> str:
-        return f"<Desired version={self.version} binds={len(self.binds)}>"
-
-    def frame_from(self, base: Specs, base_version: int) -> bytes | None:
-        """Return the order that turns `base` into this, or None when they are equal."""
-        if base_version not in self._frames:
-            change = diff(base, self.specs, self.version)
-            self._frames[base_version] = encode_frame(Apply(base=base_version, diff=change)) if change is not None else None
-        return self._frames[base_version]
 
 
 class Exit(NamedTuple):
@@ -152,7 +110,7 @@ class SlotObserver(Protocol):
         """Note a report the slot has taken in."""
 
     def on_exit(self, slot: WorkerSlot, end: Exit) -> None:
-        """Note that the slot's process is gone; `slot.stats` is still its last."""
+        """Note that the slot's process is gone."""
 
 
 class _Change(NamedTuple):
@@ -202,8 +160,8 @@ class WorkerSlot:
         self._channel: Channel[Report] | None = None
         self._returncode: int | None = None
         self._started_at = 0.0
-        self._sent: tuple[Specs, int] = (_NOTHING, 0)
-        self._applied: tuple[Specs, int] = (_NOTHING, 0)
+        self._sent: tuple[Specs, int] = (NOTHING, 0)
+        self._applied: tuple[Specs, int] = (NOTHING, 0)
         self._unanswered: deque[_Change] = deque()
         self._is_out_of_step = False
         self._told: Specs | None = None
@@ -213,7 +171,6 @@ class WorkerSlot:
         self.listener_errors: dict[Bind, str] = {}
         self.heartbeat: Heartbeat | None = None
         self._last_sign_at = 0.0
-        self.stats: WorkerStats | None = None
 
     def __repr__(self) -> str:
         return f"<WorkerSlot {self.index} {self.state.value} pid={self.pid} version={self.version}>"
@@ -225,13 +182,13 @@ class WorkerSlot:
 
     @property
     def version(self) -> int:
-        """The configuration its requests see."""
-        return self._applied[1]
+        """The configuration its requests see, by the newest version that is equal to it."""
+        return self.desired.version if self.has_applied else self._applied[1]
 
     @property
     def has_applied(self) -> bool:
         """Whether its requests see the desired configuration."""
-        return self._told is self.desired.specs and not self._unanswered and not self.refused
+        return self.state is SlotState.UP and self._told is self.desired.specs and not self._unanswered and not self.refused
 
     @property
     def is_current(self) -> bool:
@@ -256,7 +213,6 @@ class WorkerSlot:
 
     def start(self) -> None:
         """Start a process. One that cannot even be started counts as one that died at once."""
-        self._reset()
         self._restart = None
         self.state = SlotState.STARTING
         self._started_at = self._last_sign_at = self._loop.time()
@@ -279,11 +235,12 @@ class WorkerSlot:
         if self.state is not SlotState.UP:
             return
         wanted = self.desired.binds
-        for bind in [bind for bind, group in self._offered.items() if wanted.get(bind) is not group]:
+        kept = set(wanted.values())
+        for bind, group in [(bind, group) for bind, group in self._offered.items() if wanted.get(bind) is not group]:
             del self._offered[bind]
             self.bound.discard(bind)
             self.listener_errors.pop(bind, None)
-            self._send(RemoveListener(*bind))
+            self._send(RemoveListener(*bind, is_last=group not in kept))
         if self._send_change():
             for bind in [bind for bind in wanted if bind not in self._offered]:
                 self._offer(bind, wanted[bind])
@@ -360,10 +317,8 @@ class WorkerSlot:
                 self._on_listener(report)
             case Heartbeat():
                 self.heartbeat = report
-            case StatsReply():
-                self.stats = report.stats
-            case ListenerRemoved():
-                pass  # the observer may have waited for the address
+            case StatsReply() | ListenerRemoved():
+                pass  # for the observer
         self.sync()
         self._observer.on_report(self, report)
 
@@ -371,7 +326,7 @@ class WorkerSlot:
         """Go back to what the worker has, once it has answered all changes that built on the refused one."""
         change = self._unanswered.popleft()
         self._is_out_of_step = True
-        if change.base == self.version:
+        if change.base == self._applied[1]:
             self.refused = report.reason
         else:
             self._told = None  # it only built on a refused one: it deserves a try of its own
@@ -420,6 +375,5 @@ class WorkerSlot:
             delay_s = self._backoff.delay_s(lived_s)
             self.restarts += 1
             self._restart = self._loop.call_later(delay_s, self.start)
-        self._process = None
-        self.bound.clear()
+        self._reset()
         self._observer.on_exit(self, Exit(pid, returncode, lived_s, delay_s))

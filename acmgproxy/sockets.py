@@ -14,15 +14,28 @@ This module owns how a socket is opened, not which (`acmgproxy.listeners`) and n
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import resource
 import socket
+import struct
 from typing import NamedTuple
 
-__all__ = ["AddressError", "Bind", "SocketGroup", "open_admin_socket", "open_group", "raise_open_files_limit"]
+__all__ = ["AddressError", "Bind", "SocketGroup", "open_admin_socket", "open_group", "raise_open_files_limit", "refuse_newcomers"]
 
 BACKLOG = 4096
 """Connections that may wait to be accepted, per worker; the kernel lowers it to net.core.somaxconn (4096 by default)."""
+
+_SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; not in Python's socket module
+_INSTRUCTION = struct.Struct("HBBI")  # struct sock_filter of <linux/filter.h>
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the flags byte of the TCP header
+    (0x54, 0, 0, 0x12),  # keep SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # take
+)
 
 _REASONS = {
     errno.EADDRINUSE: "already in use by another program",
@@ -107,6 +120,20 @@ def open_admin_socket(address: str, port: int) -> socket.socket:
         return _listen(address, port, 128, share=False)
     except OSError as error:
         raise AddressError(address, port, _reason(error)) from error
+
+
+def refuse_newcomers(sock: socket.socket) -> None:
+    """Let a listening socket ignore every new connection attempt, for good; handshakes under way still complete.
+
+    Between the last look into an accept queue and the close of the socket another connection could be queued, and be reset. A
+    packet filter on the socket that drops SYNs closes that gap (as `iptables --syn -j DROP` does for the same purpose, but
+    without privileges). It belongs to the socket, not to the descriptor: it holds for every process that shares it. Where the
+    kernel does not have it, the gap stays.
+    """
+    code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*instruction) for instruction in _DROP_SYN))
+    program = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(code))
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def raise_open_files_limit() -> int:

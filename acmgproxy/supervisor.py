@@ -18,11 +18,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from acmgproxy.desired import Desired
 from acmgproxy.listeners import Listeners
 from acmgproxy.messages import ListenerFailed, ListenerRemoved, Rejected, Report, StatsReply
 from acmgproxy.metrics.totals import Totals
 from acmgproxy.process import WORKER_COMMAND
-from acmgproxy.slot import Desired, Exit, SlotState, WorkerHealth, WorkerSlot
+from acmgproxy.slot import Exit, SlotState, WorkerHealth, WorkerSlot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,15 +135,15 @@ class Supervisor:
         await self._gone.wait()
 
     def _stop_slots(self) -> None:
-        """Order a drain, then drop our copies of the sockets, so that a worker's last look into its queue is the last."""
+        """Drop our copies of the sockets, then order a drain: after a worker's last look into its queue nothing may be queued."""
         if self._is_draining:
             return
         self._is_draining = True
         if self._ticker is not None:
             self._ticker.cancel()
+        self._listeners.close()
         for slot in self._slots:
             slot.drain()
-        self._listeners.close()
         self._check_gone()
 
     # --- what is ---------------------------------------------------------------------------------------------------------

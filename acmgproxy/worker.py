@@ -12,6 +12,7 @@ Nothing here imports what only the supervisor needs: a worker starts in a fracti
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
@@ -44,10 +45,10 @@ from acmgproxy.messages import (
     StatsReply,
     order_decoder,
 )
-from acmgproxy.sockets import Bind
+from acmgproxy.sockets import Bind, refuse_newcomers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from acmgproxy.settings import ProxySettings
     from acmgproxy.stats import WorkerStats
@@ -65,11 +66,21 @@ a request makes, so this many pile up only with new connections, and a collectio
 ACCEPT_REST_S = 1.0
 """How long to look after an accept queue that never runs empty."""
 
+HANDSHAKE_S = 0.01
+"""How long handshakes under way may take when a listener goes; round trips in a cluster take about a millisecond."""
+
+ACCEPTED_TURNS = 3
+"""Turns of the loop after which an accepted connection is known to the data plane (uvloop announces it in the next one)."""
+
 _PAGE_BYTES = resource.getpagesize()
 
 
 class _DataPlane(Protocol):
     """What a worker needs of `acmgproxy.dataplane.DataPlane`."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
 
     def apply(self, diff: SpecsDiff) -> None: ...
 
@@ -80,6 +91,9 @@ class _DataPlane(Protocol):
     async def drain(self) -> None: ...
 
     def stats(self) -> WorkerStats: ...
+
+    @property
+    def worst_lag_s(self) -> float: ...
 
 
 class Worker:
@@ -104,6 +118,7 @@ class Worker:
         self._draining: asyncio.Task[None] | None = None
         self._version = 0
         self._listeners: dict[Bind, socket.socket] = {}
+        self._drain_timeout_s = 0.0
         self._beat_due = 0.0
         self._channel = Channel(self._loop, sock, order_decoder(), on_message=self._receive, on_close=self._stop.set)
 
@@ -123,12 +138,14 @@ class Worker:
             stopped.cancel()
             if self._draining is not None:
                 self._draining.cancel()
+            if self._data_plane is not None:
+                self._data_plane.stop()
             self._channel.close()
 
-    def drain(self, accept_s: float = 0.0) -> None:
-        """Begin to finish; `run` returns when done."""
+    def drain(self, accept_s: float = 0.0, *, are_last: bool = False) -> None:
+        """Begin to finish; `run` returns when done. `are_last` means that no replacement inherits the sockets."""
         if self._draining is None:
-            self._draining = asyncio.create_task(self._drain(accept_s))
+            self._draining = asyncio.create_task(self._drain(accept_s, are_last=are_last))
 
     def _receive(self, order: Order, fds: list[int]) -> None:
         self._orders.append((order, fds))
@@ -146,6 +163,8 @@ class Worker:
         match order:
             case Start():
                 self._data_plane = self._make_data_plane(self._loop, order.settings, order.worker_id)
+                self._data_plane.start()
+                self._drain_timeout_s = order.settings.drain_timeout_s
                 self._report(Started())
                 self._beat_due = self._loop.time()
                 self._beat()
@@ -154,11 +173,14 @@ class Worker:
             case AddListener():
                 await self._add_listener(order, fds)
             case RemoveListener():
-                await self._remove_listener(Bind(order.name, order.address, order.port))
+                bind = Bind(order.name, order.address, order.port)
+                if bind in self._listeners:
+                    await self._remove_listeners([bind], are_last=order.is_last)
+                self._report(ListenerRemoved(*bind))
             case AskStats():
                 self._report(StatsReply(ask=order.ask, stats=self._running.stats()))
             case Drain():
-                self.drain(order.accept_s)
+                self.drain(order.accept_s, are_last=True)
 
     @property
     def _running(self) -> _DataPlane:
@@ -196,12 +218,22 @@ class Worker:
         self._listeners[Bind(order.name, order.address, order.port)] = sock
         self._report(ListenerAdded(order.name, order.address, order.port))
 
-    async def _remove_listener(self, bind: Bind) -> None:
-        sock = self._listeners.pop(bind, None)
-        if sock is not None:
-            await self._accept_rest(sock)
+    async def _remove_listeners(self, binds: Sequence[Bind], *, are_last: bool) -> None:
+        """Close sockets.
+
+        What waits in an accept queue is accepted first, unless someone else accepts from the socket after us: then it stays.
+        """
+        if are_last:
+            for bind in binds:
+                refuse_newcomers(self._listeners[bind])
+            await asyncio.sleep(HANDSHAKE_S)
+        for bind in binds:
+            if are_last:
+                await self._accept_rest(self._listeners[bind])
+            del self._listeners[bind]
             self._running.remove_listener(*bind)
-        self._report(ListenerRemoved(*bind))
+        for _ in range(ACCEPTED_TURNS):
+            await asyncio.sleep(0)
 
     async def _accept_rest(self, sock: socket.socket) -> None:
         """Let the loop take what waits in the accept queue: closing the socket would reset it."""
@@ -211,23 +243,19 @@ class Worker:
         while queue.poll(0) and self._loop.time() < give_up_at:  # noqa: ASYNC110 - the loop's own accepting gives no sign
             await asyncio.sleep(0)
 
-    async def _drain(self, accept_s: float) -> None:
-        """Finish requests, stop accepting, finish what was still accepted, and say the final counts.
-
-        The supervisor drops its own copies of the sockets when it orders a drain, so that nothing can be queued after the last
-        look into a queue.
-        """
+    async def _drain(self, accept_s: float, *, are_last: bool) -> None:
+        """Finish requests, stop accepting, finish what was still accepted, and say the final counts."""
         try:
             if self._data_plane is None:
                 return
+            finish_by = self._loop.time() + accept_s + self._drain_timeout_s
             drained = asyncio.create_task(self._data_plane.drain())
             await asyncio.sleep(accept_s)
-            for bind in sorted(self._listeners):
-                await self._remove_listener(bind)
-            was_drained = drained.done()
+            await self._remove_listeners(sorted(self._listeners), are_last=are_last)
             await drained
-            if was_drained:  # before the last connections came
-                await self._data_plane.drain()
+            with contextlib.suppress(TimeoutError):  # those that came after it had found nothing under way
+                async with asyncio.timeout_at(finish_by):
+                    await self._data_plane.drain()
             self._report(StatsReply(ask=0, stats=self._data_plane.stats()))
             await self._channel.flush()
         finally:
@@ -239,7 +267,7 @@ class Worker:
         self._beat_due = now + HEARTBEAT_S
         self._loop.call_at(self._beat_due, self._beat)
         if self._channel.is_idle:  # else the supervisor is behind, and one more would only wait
-            self._report(_heartbeat(lag_s))
+            self._report(_heartbeat(max(lag_s, self._running.worst_lag_s)))
 
 
 def _heartbeat(loop_lag_s: float) -> Heartbeat:

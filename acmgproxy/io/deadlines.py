@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """All timeouts of a worker: one coarse timer instead of several per request.
 
-A timer of the event loop costs about 1.3 us to set and cancel, and every request has three or four time limits that nearly never
-pass. Here a connection sits in the bucket of some tick that is no later than the first of its limits. When the bucket's turn comes
-it is asked to act on what is due and to say when it wants to be asked next. Limits that move on with every request thus cost
-nothing but the noting of a time; only a limit that ends before the connection's `wake` needs a call. The price is that limits are
-met up to a tick late.
+A timer of the event loop costs about 1.3 us to set and cancel, and every request has three or four time limits that nearly
+never pass. Here a connection sits in the bucket of some tick that is no later than the first of its limits. When the bucket's
+turn comes it is asked to act on what is due and to say when it wants to be asked next. Limits that move on with every request
+thus cost nothing but the noting of a time; only a limit that ends before the connection's `wake` needs a call. The price is that
+limits are met up to a tick late.
 """
 
 from __future__ import annotations
@@ -100,6 +100,9 @@ class Deadlines:
         for tick in ticks:
             for item in self._buckets.pop(tick, ()):
                 item.wake = inf
-                self.wake_by(item, item.on_wake(now))
+                try:
+                    self.wake_by(item, item.on_wake(now))
+                except Exception as error:  # one connection's fault must not take the others' limits away
+                    self._loop.call_exception_handler({"message": "on_wake failed", "exception": error, "item": item})
         if self._buckets and self._timer is None:
             self._timer = self._loop.call_later(TICK_S, self._sweep)

@@ -5,9 +5,10 @@
       │                       │                       │
       └── invalid, too slow ──┴─── answer says close ─┴──▶ LINGER ──▶ closed
 
-HEAD: between requests or in the middle of a head. BODY: the body of the present request is coming. BUSY: the request is whole, the
-answer is not; what comes meanwhile are pipelined requests, kept up to a bound (RFC 9112 section 9.3.2). LINGER: the last answer has
-been written; what still comes is read and dropped, so that the client reads the answer instead of a reset (section 9.6).
+HEAD: between requests or in the middle of a head. BODY: the body of the present request is coming. BUSY: the request is whole,
+the answer is not; what comes meanwhile are pipelined requests, kept up to a bound (RFC 9112 section 9.3.2). LINGER: the last
+answer has been written; what still comes is read and dropped, so that the client reads the answer instead of a reset (section
+9.6).
 """
 
 from __future__ import annotations
@@ -22,18 +23,22 @@ from acmgproxy.h1.buffer import END_OF_HEAD, HeadBuffer
 from acmgproxy.h1.build import CONTINUE, local_response
 from acmgproxy.h1.chunked import ChunkedDecoder
 from acmgproxy.h1.errors import HeadError
+from acmgproxy.h1.limits import REMEMBERED_BYTES
 from acmgproxy.h1.request import CHUNKED, RequestHead, parse_request_head
 from acmgproxy.io.exchange import Exchange
+from acmgproxy.io.forwarded import Forwarded
 
 if TYPE_CHECKING:
-    from acmgproxy.dataplane import DataPlane, Listening
+    from acmgproxy.dataplane import DataPlane
+    from acmgproxy.io.accepting import Listening
+    from acmgproxy.io.tries import Tries
     from acmgproxy.io.upstream import Upstream
     from routing.headers import HeaderProgram
     from routing.table import Caller, CompiledListener
 
 __all__ = ["Downstream"]
 
-_HEAD, _BODY, _BUSY, _LINGER = range(4)
+_HEAD, _BODY, _BUSY, _LINGER, _TUNNEL = range(5)
 _BY_EXCHANGE, _BY_PIPELINE = 1, 2
 _CARRIAGE_RETURN = 13
 
@@ -45,34 +50,46 @@ class Downstream(asyncio.Protocol):
         listener: the compiled listener it came in on.
         caller: who the client is, None when its address is no known pod's.
         exchange: the request being served.
+        forwarded: what upstreams are told about the client.
         local_port: Service port the client connected to (on the shared listener, the port itself).
         read_at: monotonic seconds of the last body bytes from the client.
+        requests: how many it has had, where that is limited; worn_out: there may be no more.
     """
 
     __slots__ = (
         "_blocked",
         "_buffer",
         "_decoder",
-        "_forwarded",
+        "_eof",
+        "_fresh",
         "_head_buffer",
+        "_known_head",
+        "_known_raw",
         "_left",
         "_parsing",
+        "_peername",
         "_state",
+        "_unsent",
         "_write_paused",
         "caller",
         "default_authority",
         "exchange",
+        "forwarded",
         "idle_since",
         "listener",
         "local_port",
         "peer",
         "plane",
         "read_at",
+        "requests",
         "transport",
         "wake",
+        "worn_out",
     )
 
     transport: asyncio.Transport
+    forwarded: Forwarded
+    _known_head: RequestHead
 
     def __init__(self, plane: DataPlane, listening: Listening) -> None:
         # per connection
@@ -84,10 +101,16 @@ class Downstream(asyncio.Protocol):
         self.peer = ""
         self.idle_since = 0.0
         self.wake = inf
-        self._forwarded = b""
+        self.requests = 0
+        self.worn_out = False
         self._blocked = 0
         self._write_paused = False
         self._parsing = False
+        self._eof = False
+        self._fresh = True
+        self._unsent = 0
+        self._peername: tuple[str, int] | None = None
+        self._known_raw = b""
         # per request
         self.exchange: Exchange | None = None
         self.read_at = 0.0
@@ -98,7 +121,7 @@ class Downstream(asyncio.Protocol):
         self._decoder: ChunkedDecoder | None = None
 
     def __repr__(self) -> str:
-        return f"Downstream({self.peer}, {('HEAD', 'BODY', 'BUSY', 'LINGER')[self._state]}, {self.exchange!r})"
+        return f"Downstream({self.peer}, {('HEAD', 'BODY', 'BUSY', 'LINGER', 'TUNNEL')[self._state]}, {self.exchange!r})"
 
     # -- asyncio.Protocol
 
@@ -107,20 +130,20 @@ class Downstream(asyncio.Protocol):
         self.transport = transport = cast("asyncio.Transport", transport)
         plane = self.plane
         transport.set_write_buffer_limits(high=plane.settings.write_high_bytes)
-        peer = transport.get_extra_info("peername")
+        self._peername = peer = transport.get_extra_info("peername")  # not to be had any more after a reset
         self.peer = peer[0] if peer else ""
         self.caller = plane.table.caller(self.peer)
-        self._forwarded = b"x-forwarded-for: " + self.peer.encode()
+        self.forwarded = Forwarded(self.peer, trusted=self.peer in plane.trusted_callers)
         plane.downstreams.add(self)
-        plane.counters["downstream_connections_total"] += 1
-        self.idle_since = now = plane.clock()
-        plane.deadlines.wake_by(self, now + plane.settings.keepalive_idle_timeout_s)
+        if len(plane.downstreams) >= plane.shedding.accept_limit:
+            plane.shedding.pause()
+        plane.counters["downstream_connections_opened"] += 1
+        self.idle_since = plane.clock()
+        plane.deadlines.wake_by(self, self._due())
 
     def data_received(self, data: bytes) -> None:
         """Read on; whatever is wrong with the request is answered and ends the connection."""
         if self._state == _HEAD:
-            if self._buffer:
-                data, self._buffer = self._buffer + data, b""
             self._parse(data)
         elif self._state == _BODY:
             self.read_at = self.plane.clock()
@@ -133,14 +156,21 @@ class Downstream(asyncio.Protocol):
                 self._block(_BY_PIPELINE)
 
     def eof_received(self) -> bool:
-        """The client has sent all it wants to. A complete request is still answered (RFC 9112 section 9.6)."""
-        exchange = self.exchange
-        if self._state == _BUSY and exchange is not None:
-            exchange.head.keep_alive = False
+        """The client has sent all it wants to. Complete requests are still answered (RFC 9112 section 9.6)."""
+        self._eof = True
+        if self._state == _BUSY and self.exchange is not None:
+            if not self._buffer:
+                self.exchange.is_last = True
             return True
+        self._give_up()
+        return False
+
+    def _give_up(self) -> None:
+        """End the connection, with the request whose rest will not come."""
+        exchange = self.exchange
         if self._state == _BODY and exchange is not None and not exchange.finished:
             exchange.on_downstream_lost()
-        return False
+        self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
@@ -156,7 +186,7 @@ class Downstream(asyncio.Protocol):
         """The client reads slowly: stop reading the upstream."""
         self._write_paused = True
         if self.exchange is not None and self.exchange.upstream is not None:
-            self.exchange.upstream.transport.pause_reading()
+            self.exchange.upstream.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
@@ -164,7 +194,10 @@ class Downstream(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.active_at = self.plane.clock()
             if self.exchange.upstream is not None:
-                self.exchange.upstream.transport.resume_reading()
+                self.exchange.upstream.resume_reading()
+        elif self._state == _HEAD and not self.transport.is_closing():
+            self.idle_since = self.plane.clock()
+            self._go_on()
 
     def on_wake(self, now: float) -> float:
         """Act when something takes too long: a head, the next request, the exchange, the client's goodbye."""
@@ -178,16 +211,32 @@ class Downstream(asyncio.Protocol):
             self.plane.counters["downstream_header_timeouts"] += 1
             self._refuse(HeadError(408, "request head did not come in time"))
             return self._due()
-        self.transport.close()
+        if self.transport.is_closing():
+            return self._wait_for_reader(now)
+        self._close()
         return inf
+
+    def _wait_for_reader(self, now: float) -> float:
+        """Closing waits for a client that reads slowly, not for one that reads nothing."""
+        unsent = self.transport.get_write_buffer_size()
+        if not 0 < unsent < self._unsent:
+            self.transport.abort()
+            return inf
+        self._unsent = unsent
+        self.idle_since = now
+        return self._due()
 
     def _due(self) -> float:
         """Until when the connection may stay as it is while no exchange is under way."""
         settings = self.plane.settings
         if self._state != _HEAD:
             return self.idle_since + settings.linger_timeout_s
+        if self._write_paused:
+            return self.idle_since + settings.stream_idle_timeout_s
         if self._head_buffer is not None:
             return self.idle_since + settings.headers_timeout_s
+        if self.plane.draining:
+            return self.idle_since + settings.linger_timeout_s
         return self.idle_since + settings.keepalive_idle_timeout_s
 
     def _idle_from_now(self) -> None:
@@ -204,17 +253,22 @@ class Downstream(asyncio.Protocol):
         """
         self._parsing = True
         try:
-            while data and self._state == _HEAD:
+            while data and self._state == _HEAD and not self._write_paused:
                 found = self._take_head(data)
                 if found is None:
                     break
                 raw, data = found
-                data = self._start(parse_request_head(raw, self.plane.settings.limits), data)
+                if raw != self._known_raw:
+                    self._known_head = parse_request_head(raw, self.plane.settings.limits)
+                    self._known_raw = raw if len(raw) <= REMEMBERED_BYTES else b""
+                data = self._start(self._known_head, data)
                 if not data:
                     data, self._buffer = self._buffer, b""
             else:
                 if self._state != _LINGER:
                     self._buffer = data
+                if self._write_paused and self._state == _HEAD:
+                    self._wait_until_read()
         except HeadError as error:
             self._refuse(error)
         finally:
@@ -231,6 +285,8 @@ class Downstream(asyncio.Protocol):
                 return (data, b"") if end == len(data) else (data[:end], data[end:])
             self._head_buffer = HeadBuffer(httptools.HttpRequestParser, 431, limits, skip_blank=True)
             self._idle_from_now()
+        if self.plane.sheds_requests:
+            raise HeadError(503, "envoy overloaded")  # what is collected now would be refused when it is complete
         found = self._head_buffer.add(data)
         if found is not None:
             self._head_buffer = None
@@ -249,6 +305,9 @@ class Downstream(asyncio.Protocol):
             self._left = length
             self._decoder = ChunkedDecoder(plane.settings.limits) if length == CHUNKED else None
             self.read_at = now
+        if plane.max_requests:
+            self.requests += 1
+            self.worn_out = self.requests >= plane.max_requests
         exchange.begin()
         if self._state == _BODY and rest:
             return self._read_body(rest)
@@ -285,8 +344,8 @@ class Downstream(asyncio.Protocol):
         self._state = _BUSY
         exchange.on_request_end()
         if exchange.finished and self.exchange is exchange:
+            self._buffer = rest
             self._next()  # answered early, and the rest of its body has been read
-        if self._state == _LINGER:
             return b""
         return rest
 
@@ -311,24 +370,40 @@ class Downstream(asyncio.Protocol):
     @property
     def remote_address(self) -> str:
         """The client's address and port."""
-        return _address(self.transport.get_extra_info("peername"))
+        return _address(self._peername)
 
     @property
     def local_address(self) -> str:
         """The address and port the client connected to."""
         return _address(self.transport.get_extra_info("sockname"))
 
+    @property
+    def peer_address(self) -> tuple[str, int] | None:
+        """The client's address and port, None when the system does not tell."""
+        return self._peername
+
+    def leave_for_tunnel(self) -> tuple[bytes, bool]:
+        """Another protocol takes over the transport.
+
+        Returns:
+            What the client has sent after its request, and whether it has closed its side.
+        """
+        early, self._buffer = self._buffer, b""
+        self._state = _TUNNEL
+        self.exchange = None
+        self.plane.deadlines.forget(self)
+        self._unblock(_BY_EXCHANGE | _BY_PIPELINE)
+        return early, self._eof
+
+    def on_tunnel_lost(self) -> None:
+        """The tunnel has ended."""
+        self.plane.forget(self)
+
     # -- used by the exchange
 
     def wake_by(self, when: float) -> None:
         """Have the exchange asked at `when` or before."""
         self.plane.deadlines.wake_by(self, when)
-
-    def forwarded_line(self, head: RequestHead) -> bytes:
-        """Return the X-Forwarded-For line: what came, with this client appended (Envoy use_remote_address)."""
-        if head.forwarded_for:
-            return b"x-forwarded-for: " + head.forwarded_for + b"," + self.peer.encode()
-        return self._forwarded
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""
@@ -341,6 +416,9 @@ class Downstream(asyncio.Protocol):
         exchange = self.exchange
         assert exchange is not None
         fields = [*fields, (b"date", self.plane.http_date()), (b"server", b"acmgproxy")]
+        for line in exchange.added_lines:
+            name, _, value = line.partition(b": ")
+            fields.append((name, value))
         if program is not None:
             fields = [(name, value) for name, value in fields if name not in program.drop]
             fields += [
@@ -360,7 +438,7 @@ class Downstream(asyncio.Protocol):
         head = exchange.head
         return (
             head.keep_alive
-            and not self.plane.draining
+            and not (self.worn_out or self.plane.closes_connections)
             and not head.expects_continue
             and 0 < head.body_length <= self.plane.settings.drained_body_bytes
         )
@@ -368,14 +446,14 @@ class Downstream(asyncio.Protocol):
     def hold_upstream(self, upstream: Upstream) -> None:
         """An answer will go on: let the upstream wait if this client's buffer is full already."""
         if self._write_paused:
-            upstream.transport.pause_reading()
+            upstream.pause_reading()
 
-    def block_reading(self, exchange: Exchange) -> None:
+    def block_reading(self, exchange: Tries) -> None:
         """Stop reading the request body until the upstream takes it."""
         if self.exchange is exchange:
             self._block(_BY_EXCHANGE)
 
-    def unblock_reading(self, exchange: Exchange) -> None:
+    def unblock_reading(self, exchange: Tries) -> None:
         """Read the request body again."""
         if self.exchange is exchange:
             self.read_at = self.plane.clock()
@@ -394,12 +472,14 @@ class Downstream(asyncio.Protocol):
             return
         if exchange.close_after:
             self.exchange = None
-            self._state = _LINGER if self._state == _BODY else _BUSY
+            # a client that meant to keep the connection may be sending its next request
+            self._state = _LINGER if self._state == _BODY or (exchange.head.keep_alive and not exchange.is_last) else _BUSY
             self._linger()
         elif self._state == _BUSY:
             self._next()
         else:
             # the rest of the body is read and dropped first; _end_body goes on
+            self._unblock(_BY_EXCHANGE)
             self._idle_from_now()
 
     # -- between requests
@@ -408,21 +488,49 @@ class Downstream(asyncio.Protocol):
         """Go on to the next request, which may have come already."""
         self.exchange = None
         self._state = _HEAD
+        self._fresh = False
         if self._blocked:
             self._unblock(_BY_EXCHANGE | _BY_PIPELINE)
-        plane = self.plane
-        self.idle_since = plane.clock()
+        self.idle_since = self.plane.clock()
+        if self._parsing:
+            return  # _parse itself goes on
+        if self._write_paused:
+            self._wait_until_read()
+        elif self._buffer or self._eof or self.plane.draining:
+            self._go_on()
+
+    def _wait_until_read(self) -> None:
+        """Serve a client that does not read its answers no further; resume_writing goes on."""
+        self._block(_BY_PIPELINE)
+        self._idle_from_now()
+
+    def _go_on(self) -> None:
+        """Serve what has come meanwhile."""
+        self._unblock(_BY_PIPELINE)
         if self._buffer:
-            if not self._parsing:
-                data, self._buffer = self._buffer, b""
-                self._parse(data)
-        elif plane.draining:
-            self.transport.close()
+            data, self._buffer = self._buffer, b""
+            self._parse(data)
+        elif self.plane.draining:
+            self._close()
+        if self._eof and not self._write_paused:
+            exchange = self.exchange
+            if self._state != _BUSY or exchange is None:
+                self._give_up()
+            elif not self._buffer:
+                exchange.is_last = True
+
+    def _close(self) -> None:
+        """Close once the client has taken what was written; see `_wait_for_reader`."""
+        self.transport.close()
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._unsent:
+            self._state = _LINGER
+            self._idle_from_now()
 
     def _linger(self) -> None:
         """Close; if the client may still be sending, read that first."""
         if self._state != _LINGER or self.transport.is_closing():
-            self.transport.close()
+            self._close()
             return
         self._unblock(_BY_EXCHANGE | _BY_PIPELINE)
         if self.transport.can_write_eof():
@@ -434,9 +542,26 @@ class Downstream(asyncio.Protocol):
         return self.exchange is None and self._state == _HEAD and self._head_buffer is None
 
     def close_if_idle(self) -> None:
-        """End a kept connection that waits for its next request."""
+        """End a kept connection that waits for its next request. The first of a new one is surely on its way."""
         if self.is_idle() and not self._buffer:
-            self.transport.close()
+            if self._fresh:
+                self._idle_from_now()
+            else:
+                self._close()
+
+    def close_if_idle_since(self, before: float) -> bool:
+        """End a connection on which nothing has been under way since then, or for longer. Returns whether it was one."""
+        if self.idle_since > before or self.transport.is_closing():
+            return False
+        if self._state != _LINGER and (self._buffer or not self.is_idle()):
+            return False
+        self._close()
+        return True
+
+    def refuse_head_since(self, before: float) -> None:
+        """Refuse a request whose head has been coming since then, or for longer: there is no memory to wait for it."""
+        if self._state == _HEAD and self._head_buffer is not None and self.idle_since <= before:
+            self._refuse(HeadError(503, "envoy overloaded"))
 
     def _block(self, reason: int) -> None:
         if not self._blocked:

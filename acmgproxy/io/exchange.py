@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+
 """One request on its way: from the judged head to the last byte of the answer.
 
-An `Exchange` stands between a `Downstream` and, one after the other, the `Upstream` connections that try to answer. Its life:
+An `Exchange` stands between a `Downstream` and, one after the other, the `Upstream` connections that try to answer:
 
-    route ──▶ local answer ─────────────────────────────────────────────▶ finish
-      │
-      └▶ try: pick endpoint ──▶ pooled or new connection ──▶ send head and body ──▶ answer head ──▶ body ──▶ finish
-           ▲                                                    │ failed, or a status to retry
-           └──────────────── back-off ◀── retry allowed? ◀──────┘
+    route ──▶ local answer ───────────────────────────────────────────────▶ finish
+      └▶ filters (fault, CORS) ──▶ cluster by weight ──▶ tries ──▶ relay ──▶ finish
+                 └▶ answer, delay         (see `tries`)     │ └▶ tunnel ──▶ finish
+                                                            └ verdict: local answer
 
-What makes a retry possible: nothing of an answer has gone downstream, the request body so far is still in `replay` (up to
-replay_buffer_bytes), the policy asks for it, attempts are left and the cluster's budget has room. Apart from that policy, a request
-that met a pooled connection which was closing just then is sent once more on a new one, if it may be repeated.
+A request keeps the route it began with, whatever is configured meanwhile.
 """
 
 from __future__ import annotations
@@ -21,88 +19,61 @@ from typing import TYPE_CHECKING
 
 from acmgproxy.h1.build import informational_head
 from acmgproxy.h1.chunked import LAST_CHUNK, encode_chunk
-from acmgproxy.h1.request import CHUNKED, IDEMPOTENT
-from acmgproxy.io.heads import downstream_head, upstream_head
+from acmgproxy.h1.request import CHUNKED
+from acmgproxy.io.breaker import admits_request
+from acmgproxy.io.heads import downstream_head, switching_head, upstream_head
+from acmgproxy.io.mirror import send_mirrors
+from acmgproxy.io.tries import Tries
+from acmgproxy.io.tunnel import Tunnel
 from acmgproxy.replies import Failure
+from routing.filters import Delayed
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from acmgproxy.dataplane import DataPlane
-    from acmgproxy.h1.request import RequestHead
     from acmgproxy.h1.response import ResponseHead
-    from acmgproxy.io.downstream import Downstream
-    from acmgproxy.io.pool import Pool
     from acmgproxy.io.upstream import Upstream
     from acmgproxy.replies import LocalReply
-    from routing.cluster import Cluster, Endpoint
-    from routing.retry import RetryBudget
+    from routing.cluster import Cluster
+    from routing.filters import Answer
+    from routing.headers import HeaderProgram
     from routing.table import Destination, Route
 
 __all__ = ["Exchange"]
 
-_FAILURES = {
-    "connect-failure": Failure.CONNECTION_FAILURE,
-    "reset": Failure.CONNECTION_TERMINATION,
-    "protocol-error": Failure.UPSTREAM_PROTOCOL_ERROR,
-    "per-try-timeout": Failure.UPSTREAM_PER_TRY_TIMEOUT,
-}
-"""How an upstream can fail before its answer, and what the client gets when nothing can be retried."""
 
-
-class Exchange:
+class Exchange(Tries, eq=False):
     """A request, its tries and its answer.
 
     Attributes:
         started: monotonic seconds when the head was judged.
-        attempt: tries begun, from 1; `trying` while one is under way.
         request_done: the whole request has come.
         responding: bytes of an answer have gone downstream.
+        is_last: the client has closed its side after this request.
+        upgrade: the protocol that the client may be switched to, b"" for none.
+        added_lines, dropped_names: what filters and consistent hashing do to the answer's fields.
         status, flags, detail: for metrics and the access log.
         received_bytes, sent_bytes: body bytes from and to the client.
-        request_deadline, try_deadline: monotonic seconds, 0.0 for none.
+        request_deadline: monotonic seconds, 0.0 for none.
     """
 
-    # values of a new exchange live on the class: most requests never change most of them
-    route: Route | None = None
-    destination: Destination | None = None
-    cluster: Cluster | None = None
-    endpoint: Endpoint | None = None
-    upstream: Upstream | None = None
-    attempt = 0
-    trying = False
-    waiting_for: Pool | None = None
-    replay_size = 0
-    replayable = True
-    replayed = False
-    request_done = False
-    responding = False
-    finished = False
-    out_chunked = False
-    close_after = False
-    status = 0
-    flags = "-"
-    detail = "via_upstream"
-    received_bytes = 0
-    sent_bytes = 0
-    request_deadline = 0.0
-    try_deadline = 0.0
-    active_at = 0.0
-    sent_at = 0.0
-    upstream_time_ms = -1
-    expects_continue = False
-    budget: RetryBudget | None = None
-    backoff: asyncio.TimerHandle | None = None
-    tried: tuple[Endpoint, ...] = ()
-    path = b""
-    request_id = b""
-
-    def __init__(self, plane: DataPlane, downstream: Downstream, head: RequestHead, now: float) -> None:
-        self.plane = plane
-        self.downstream = downstream
-        self.head = head
-        self.started = now
-        self.replay: list[bytes] = []
+    finished: bool = False
+    out_chunked: bool = False
+    close_after: bool = False
+    is_last: bool = False
+    is_delayed: bool = False
+    is_mirrored: bool = False
+    status: int = 0
+    flags: str = "-"
+    detail: str = "via_upstream"
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    request_deadline: float = 0.0
+    active_at: float = 0.0
+    upstream_time_ms: int = -1
+    expects_continue: bool = False
+    upgrade: bytes = b""
+    added_lines: tuple[bytes, ...] = ()
+    dropped_names: frozenset[bytes] = frozenset()
+    request_id: bytes = b""
 
     def __repr__(self) -> str:
         return f"Exchange({self.head!r}, attempt={self.attempt}, status={self.status}, flags={self.flags!r})"
@@ -116,6 +87,10 @@ class Exchange:
             self.request_done = True
         if self.started + plane.stream_idle_s < downstream.wake:
             downstream.wake_by(self.started + plane.stream_idle_s)
+        if plane.sheds_requests:
+            plane.counters["overload_requests_shed"] += 1
+            self.fail(Failure.OVERLOADED)
+            return
         route = plane.table.match(downstream.listener, head, downstream.caller)
         if route is None:
             self.fail(Failure.NO_ROUTE)
@@ -125,7 +100,51 @@ class Exchange:
             status, fields, body = route.reply.render(head, downstream.local_port)
             self.detail = "direct_response"
             self._answer(status, fields, body)
-            return
+        elif route.filters:
+            self._filter(route)
+        else:
+            self._forward(route)
+
+    def _filter(self, route: Route) -> None:
+        """Note what the route's filters do to the answer, and ask them about the request."""
+        for one in route.filters:
+            lines = one.on_response(self.head)
+            if lines:
+                self.added_lines += lines
+                self.dropped_names |= one.response_drop
+        self._ask_filters(route, 0)
+
+    def _ask_filters(self, route: Route, first: int) -> None:
+        """Ask the filters from the `first` on; the last word is an answer, a delay, or to go on."""
+        for number, one in enumerate(route.filters[first:], start=first):
+            verdict = one.on_request(self.head, self.plane.random)
+            if isinstance(verdict, Delayed):
+                self.is_delayed = True
+                self.plane.counters["faults_delayed"] += 1
+                self.backoff = self.plane.loop.call_later(verdict.seconds, self._after_delay, route, verdict.then, number + 1)
+                return
+            if verdict is not None:
+                self._answer_for_filter(verdict)
+                return
+        self._forward(route)
+
+    def _after_delay(self, route: Route, then: Answer | None, following: int) -> None:
+        self.backoff = None
+        if then is not None:
+            self._answer_for_filter(then)
+        else:
+            self._ask_filters(route, following)
+
+    def _answer_for_filter(self, answer: Answer) -> None:
+        self.flags = answer.flag
+        self.detail = answer.detail
+        self.plane.counters["faults_aborted"] += answer.flag == "FI"
+        self.added_lines = ()  # what a filter answers is complete
+        self._answer(answer.status, answer.fields, answer.body)
+
+    def _forward(self, route: Route) -> None:
+        """Choose the destination and begin to try."""
+        head, plane = self.head, self.plane
         destination = route.single or route.pick(plane.random())
         self.destination = destination
         cluster = destination.cluster
@@ -134,10 +153,25 @@ class Exchange:
             return
         self.cluster = cluster
         cluster.active += 1
-        self.expects_continue = head.expects_continue and not self.request_done
+        if head.upgrade and head.upgrade.lower() == b"websocket" and head.method == b"GET" and head.body_length == 0:
+            self.upgrade = b"websocket"
         if self.request_done:
             self._start_timeout()
-        self._try()
+        else:
+            self.expects_continue = head.expects_continue
+        if cluster.hash is not None:
+            self._hash(cluster)
+        if cluster.limits is not None and not admits_request(cluster):
+            plane.counters["upstream_overflows"] += 1
+            self.fail(Failure.OVERFLOW)
+            return
+        self.try_endpoint()
+
+    def _hash(self, cluster: Cluster) -> None:
+        assert cluster.hash is not None
+        self.hash_value, cookie = cluster.hash.of(self.head, self.downstream.peer, self.plane.random)
+        if cookie is not None:
+            self.added_lines = (*self.added_lines, cookie)
 
     def on_request_body(self, data: bytes) -> None:
         """Take body data from the client."""
@@ -159,11 +193,16 @@ class Exchange:
     def on_request_end(self) -> None:
         """The whole request has come: the route's timeout starts (as Envoy's does)."""
         self.request_done = True
-        if self.finished:
+        if self.finished or self.cluster is None:
             return
-        if self.upstream is not None and self.head.body_length == CHUNKED:
-            self.upstream.transport.write(LAST_CHUNK)
         self._start_timeout()
+        if self.upstream is not None:
+            if self.head.body_length == CHUNKED:
+                self.upstream.transport.write(LAST_CHUNK)
+            self.start_try_timeout()
+            assert self.route is not None
+            if self.route.mirrors:
+                self._mirror(self.route)
 
     def on_downstream_lost(self) -> None:
         """The client has gone: stop the upstream, answer nobody."""
@@ -171,7 +210,7 @@ class Exchange:
             return
         self.flags = "DC"
         self.detail = "downstream_remote_disconnect"
-        self._drop_upstream()
+        self.drop_upstream()
         self._finish()
 
     def on_downstream_invalid(self) -> None:
@@ -179,69 +218,31 @@ class Exchange:
         self.flags = "DPE"
         self.detail = "http1.codec_error"
         self.status = self.status or 400
-        self._drop_upstream()
+        self.drop_upstream()
         self._finish()
 
     def _start_timeout(self) -> None:
         assert self.route is not None
         timeout_s = self.route.timeout_s
         if timeout_s:
-            now = self.plane.clock() if self.received_bytes else self.started
+            now = self.plane.clock() if self.received_bytes or self.is_delayed else self.started
             self.request_deadline = due = now + timeout_s
             if due < self.downstream.wake:
                 self.downstream.wake_by(due)
 
-    # -- a try
+    # -- sending it
 
-    def _try(self) -> None:
-        """Send the request to an endpoint, over a pooled connection or a new one."""
-        cluster, plane = self.cluster, self.plane
-        assert cluster is not None
-        endpoint = cluster.pick(plane.rng, self.tried)
-        if endpoint is None:
-            self.fail(Failure.NO_HEALTHY_UPSTREAM)
-            return
-        self.attempt += 1
-        self.endpoint = endpoint
-        self.trying = True
-        endpoint.active += 1
-        pool = endpoint.pool or plane.open_pool(cluster, endpoint)
-        upstream = pool.take(must_be_alive=not self._may_repeat()) if not self.replayed else None
-        if upstream is not None:
-            self._send(upstream)
-            return
-        self.waiting_for = pool
-        pool.connect(self)
-
-    def on_connected(self, upstream: Upstream) -> None:
-        """A connection is there; this exchange may have ended meanwhile."""
-        if self.waiting_for is not upstream.pool:
-            upstream.pool.give_back(upstream)
-            return
-        self.waiting_for = None
-        self._send(upstream)
-
-    def on_connect_failed(self, pool: Pool, error: Exception) -> None:
-        """The endpoint cannot be reached."""
-        if self.waiting_for is not pool:
-            return
-        self.waiting_for = None
-        self._on_try_failed("connect-failure", str(error) or type(error).__name__)
-
-    def _send(self, upstream: Upstream) -> None:
-        self.upstream = upstream
+    def send(self, upstream: Upstream) -> None:
+        """Send the head and what there is of the body."""
         upstream.begin(self)
-        self.sent_at = now = self.plane.clock()
-        assert self.route is not None
-        per_try_s = self.route.retry.per_try_timeout_s
-        if per_try_s:
-            self.try_deadline = due = now + per_try_s
-            if due < self.downstream.wake:
-                self.downstream.wake_by(due)
         data = upstream_head(self)
         if self.head.body_length:
             data = self._with_body(data)
         upstream.transport.write(data)
+        route = self.route
+        assert route is not None
+        if route.mirrors and self.request_done:
+            self._mirror(route)
 
     def _with_body(self, head: bytes) -> bytes:
         """Put the body that has come behind the head, and let the rest come."""
@@ -265,6 +266,16 @@ class Exchange:
         self.replayable = False
         self.replay = []
 
+    def _mirror(self, route: Route) -> None:
+        """Send copies of the complete request, however often it is tried; one that was too large to keep is not copied."""
+        if self.is_mirrored:
+            return
+        self.is_mirrored = True
+        if self.replayable and not self.upgrade:
+            send_mirrors(self)
+        else:
+            self.plane.counters["mirrors_skipped"] += len(route.mirrors)
+
     # -- what the upstream connection reports
 
     def on_informational(self, head: ResponseHead) -> None:
@@ -272,43 +283,80 @@ class Exchange:
         if head.status == 103 and self.head.minor and not self.responding:
             self.downstream.write(informational_head(head))
 
+    def on_switch(self, head: ResponseHead, data: bytes) -> bool:
+        """The upstream says 101. Returns False when that was not asked for."""
+        upstream, cluster = self.upstream, self.cluster
+        if not self.upgrade or head.upgrade.lower() != self.upgrade:
+            return False
+        assert upstream is not None
+        assert cluster is not None
+        now = self.plane.clock()
+        self.upstream_time_ms = int(1000 * (now - self.sent_at))
+        if cluster.outlier is not None:
+            self.report_status(cluster, 101, now)
+        self.status = 101
+        self.responding = True
+        self.close_after = True
+        self.request_deadline = self.try_deadline = 0.0
+        self.plane.counters["tunnels_opened"] += 1
+        self.downstream.write(switching_head(self, head))
+        self.downstream.hold_upstream(upstream)
+        Tunnel(self, self.downstream, upstream).open(data)
+        return True
+
+    def on_tunnel_closed(self, received_bytes: int, sent_bytes: int) -> None:
+        """Both sides of the tunnel have ended."""
+        self.received_bytes += received_bytes
+        self.sent_bytes += sent_bytes
+        self.upstream = None
+        self.end_try()
+        self._finish()
+
     def on_response(self, head: ResponseHead, body: bytes, complete: bool) -> None:
         """Relay the final head and what has come of the body, or try again."""
-        route, destination, upstream = self.route, self.destination, self.upstream
+        route, cluster, upstream = self.route, self.cluster, self.upstream
         assert route is not None
-        assert destination is not None
+        assert cluster is not None
         assert upstream is not None
-        self.upstream_time_ms = int(1000 * (self.plane.clock() - self.sent_at))
-        if route.retry.attempts and route.retry.on_status(head.status, head) and self._may_retry("status"):
-            upstream.release(clean=complete and self.request_done)
-            self._end_try()
-            self._retry()
-            return
+        now = self.plane.clock()
+        self.upstream_time_ms = int(1000 * (now - self.sent_at))
+        if cluster.outlier is not None:
+            self.report_status(cluster, head.status, now)
+        if route.retry.attempts and route.retry.on_status(head.status, head):
+            if self.may_retry():
+                upstream.release(clean=complete and self.request_done)
+                self.end_try()
+                self.retry()
+                return
+            if self.attempt > route.retry.attempts:
+                self.flags = "URX"
+        self._relay(head, body, complete, upstream)
+
+    def _relay(self, head: ResponseHead, body: bytes, complete: bool, upstream: Upstream) -> None:
+        """Send the head and the first of the body, in one piece."""
         self.status = head.status
         self.try_deadline = 0.0
         self.responding = True
         downstream = self.downstream
-        minor = self.head.minor
         close = not self._keeps_connection()
-        if not complete and head.body_length < 0:
-            if minor:
+        length = None
+        if head.body_length < 0:
+            if complete:
+                length = len(body)  # a body without a length that is here as a whole has one
+            elif self.head.minor:
                 self.out_chunked = True
             else:
                 close = True  # HTTP/1.0 knows the end of such a body by the end of the connection only
         self.close_after = close
-        if complete and head.body_length < 0:
-            head.content_length = len(body)  # the whole of it is here, so its length is known
-        data = downstream_head(self, head, close=close)
+        data = downstream_head(self, head, close=close, length=length)
         if body:
             data += encode_chunk(body) if self.out_chunked else body
+        self.sent_bytes = len(body)
+        downstream.write(data)
         if complete:
-            self.sent_bytes = len(body)
-            downstream.write(data)
             self._complete()
             return
         self.active_at = self.plane.clock()
-        self.sent_bytes = len(body)
-        downstream.write(data)
         downstream.hold_upstream(upstream)
 
     def on_body(self, data: bytes) -> None:
@@ -333,19 +381,14 @@ class Exchange:
         self.upstream = None
         self.plane.counters["upstream_resets"] += 1
         if self.responding:
-            self._end_try()
+            self.end_try()
             self._cut("UPE" if kind == "protocol-error" else "UC", f"upstream_reset_after_response_started{{{reason}}}")
-            return
-        stale = kind == "reset" and upstream.requests > 1 and not upstream.answered
-        if stale and not self.replayed and self.replayable and self._may_repeat():
-            # the pooled connection was closing as the request went out: no failure of the endpoint, no retry of the policy
-            self.replayed = True
-            self.plane.counters["upstream_replays"] += 1
-            self._end_try()
-            self.attempt -= 1
-            self._try()
-            return
-        self._on_try_failed(kind, reason)
+        elif kind == "protocol-error":
+            self.on_protocol_error(reason)
+        elif self.is_stale(upstream, kind):
+            self.replay_on_new_connection()
+        else:
+            self.on_try_failed("reset", reason)
 
     def on_upstream_full(self) -> None:
         """The endpoint does not keep up with the request body."""
@@ -355,7 +398,7 @@ class Exchange:
         """The endpoint takes more of the request body."""
         self.downstream.unblock_reading(self)
 
-    # -- failing and retrying
+    # -- time limits
 
     def on_wake(self, now: float) -> float:
         """Act on a time limit that has passed. Returns the next one."""
@@ -363,7 +406,7 @@ class Exchange:
             self.request_deadline = 0.0
             self._time_out(Failure.UPSTREAM_TIMEOUT)
         elif self.try_deadline and now >= self.try_deadline:
-            self._time_out_try()
+            self.time_out_try()
         elif now >= self._idle_deadline():
             self._time_out(Failure.STREAM_IDLE_TIMEOUT)
         return min(self.request_deadline or inf, self.try_deadline or inf, self._idle_deadline())
@@ -373,78 +416,30 @@ class Exchange:
         last = max(self.active_at, self.started, self.downstream.read_at)
         return last + self.plane.stream_idle_s
 
-    def _time_out_try(self) -> None:
-        self.try_deadline = 0.0
-        upstream, self.upstream = self.upstream, None
-        if upstream is not None:
-            upstream.detach()
-        self.plane.counters["upstream_per_try_timeouts"] += 1
-        self._on_try_failed("per-try-timeout", "per try timeout")
-
     def _time_out(self, failure: Failure) -> None:
         self.plane.counters["request_timeouts"] += 1
-        self._drop_upstream()
+        if self.upstream is not None and not self.responding and self.request_done:
+            self.report_failure()
+        self.drop_upstream()
         if self.responding:
             self._cut(failure.value.flag, failure.value.detail)
         else:
             self.fail(failure)
 
-    def _on_try_failed(self, kind: str, reason: str) -> None:
-        """A try ended without an answer: try again or say so."""
-        route = self.route
-        assert route is not None
-        self._end_try()
-        if route.retry.attempts and kind != "protocol-error" and route.retry.on_reset(kind) and self._may_retry(kind):  # type: ignore[arg-type]
-            self._retry(at_once=kind == "connect-failure")
-            return
-        reply = _FAILURES[kind].value
-        exhausted = route.retry.attempts and self.attempt > route.retry.attempts
-        self._reply(reply, flags=reply.flag + ",URX" if exhausted else reply.flag, reason=reason)
-
-    def _may_repeat(self) -> bool:
-        return self.head.method in IDEMPOTENT
-
-    def _may_retry(self, kind: str) -> bool:
-        """Whether another try is possible and allowed; takes a place in the budget if so."""
-        route, cluster = self.route, self.cluster
-        assert route is not None
-        assert cluster is not None
-        if self.attempt > route.retry.attempts or not self.replayable or self.responding:
-            return False
-        if self.budget is not None:
-            return True
-        if not cluster.retry_budget.try_acquire():
-            self.plane.counters["upstream_retries_over_budget"] += 1
-            return False
-        self.budget = cluster.retry_budget
-        return True
-
-    def _retry(self, *, at_once: bool = False) -> None:
-        route = self.route
-        assert route is not None
-        self.plane.counters["upstream_retries"] += 1
-        self.upstream = None
-        self.try_deadline = 0.0
-        if route.retry.ignore_previous_hosts and self.endpoint is not None and self.endpoint not in self.tried:
-            self.tried = (*self.tried, self.endpoint)
-        if at_once:
-            self._try()
-            return
-        delay = route.retry.backoff_s(self.attempt, self.plane.random())
-        self.backoff = self.plane.loop.call_later(delay, self._try_again)
-
-    def _try_again(self) -> None:
-        self.backoff = None
-        self._try()
+    # -- local answers
 
     def fail(self, failure: Failure) -> None:
         """Answer in the upstream's place."""
-        self._reply(failure.value, flags=failure.value.flag)
+        self.give_up(failure)
 
-    def _reply(self, reply: LocalReply, *, flags: str, reason: str = "") -> None:
-        self.flags = flags
+    def give_up(self, failure: Failure, *, exhausted: bool = False, reason: str = "") -> None:
+        """Answer in the upstream's place. `exhausted`: retries were allowed and are used up."""
+        reply: LocalReply = failure.value
+        self.flags = reply.flag + ",URX" if exhausted else reply.flag
         self.detail = f"{reply.detail[:-1]}|{reason}}}" if reason and reply.detail.endswith("}") else reply.detail
         fields = [(b"content-type", b"text/plain")] if reply.body else []
+        if failure is Failure.OVERFLOW:
+            fields.append((b"x-envoy-overloaded", b"true"))
         self._answer(reply.status, fields, reply.body)
 
     def _answer(self, status: int, fields: list[tuple[bytes, bytes]], body: bytes) -> None:
@@ -454,11 +449,14 @@ class Exchange:
         self.sent_bytes = len(body)
         close = not self._keeps_connection() and not self.downstream.can_drain_body()
         self.close_after = close
-        program = (
-            self.destination.response_ops if self.destination is not None else self.route.response_ops if self.route else None
-        )
-        self.downstream.write_local(status, fields, body, program, close=close)
+        self.downstream.write_local(status, fields, body, self._response_program(), close=close)
         self._finish()
+
+    def _response_program(self) -> HeaderProgram | None:
+        destination: Destination | None = self.destination
+        if destination is not None:
+            return destination.response_ops
+        return self.route.response_ops if self.route is not None and self.flags == "-" else None
 
     def _cut(self, flags: str, detail: str) -> None:
         """End an answer that cannot be completed so that the client sees it: never a final chunk, never a clean end."""
@@ -471,39 +469,22 @@ class Exchange:
     # -- the end
 
     def _keeps_connection(self) -> bool:
-        return self.head.keep_alive and self.request_done and not self.plane.draining
+        if self.downstream.worn_out or self.plane.closes_connections:
+            return False
+        return self.head.keep_alive and not self.is_last and self.request_done
 
     def _complete(self) -> None:
         """The upstream's answer has gone out whole."""
         upstream, self.upstream = self.upstream, None
         assert upstream is not None
         upstream.release(clean=self.request_done)
-        self._end_try()
+        self.end_try()
         self._finish()
-
-    def _drop_upstream(self) -> None:
-        """Give up on the present try."""
-        upstream, self.upstream = self.upstream, None
-        self.waiting_for = None
-        if self.backoff is not None:
-            self.backoff.cancel()
-            self.backoff = None
-        if upstream is not None:
-            upstream.detach()
-        self._end_try()
-
-    def _end_try(self) -> None:
-        if self.trying:
-            self.trying = False
-            assert self.endpoint is not None
-            self.endpoint.active -= 1
 
     def _finish(self) -> None:
         self.finished = True
-        if self.cluster is not None:
-            self.cluster.active -= 1
-        if self.budget is not None:
-            self.budget.release()
-            self.budget = None
+        if self.is_delayed:
+            self.flags = "DI" if self.flags == "-" else f"DI,{self.flags}"
+        self.end_tries()
         self.plane.record(self)
         self.downstream.on_exchange_finished(self)

@@ -11,21 +11,57 @@ from __future__ import annotations
 import asyncio
 import socket
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
 from acmgproxy.h1.buffer import END_OF_HEAD, HeadBuffer
 from acmgproxy.h1.chunked import ChunkedDecoder
 from acmgproxy.h1.errors import HeadError
+from acmgproxy.h1.limits import REMEMBERED_BYTES
 from acmgproxy.h1.request import CHUNKED
 from acmgproxy.h1.response import UNTIL_CLOSE, ResponseHead, parse_response_head
 
 if TYPE_CHECKING:
-    from acmgproxy.io.exchange import Exchange
+    from acmgproxy.h1.request import RequestHead
     from acmgproxy.io.pool import Pool
 
-__all__ = ["Upstream"]
+__all__ = ["AnswerReader", "Upstream"]
+
+_MOST_READS_AT_END = 16
+"""Times 64 KiB that are read from a connection that has failed: a socket's default receive buffer holds less."""
+
+
+class AnswerReader(Protocol):
+    """Whom a connection tells what comes: an `Exchange`, or a `Mirrored` copy."""
+
+    @property
+    def head(self) -> RequestHead:
+        """The request."""
+
+    def on_informational(self, head: ResponseHead) -> None:
+        """An answer before the final one."""
+
+    def on_switch(self, head: ResponseHead, data: bytes) -> bool:
+        """101, and what came behind it. Returns whether that was wanted; the connection then belongs to somebody else."""
+
+    def on_response(self, head: ResponseHead, body: bytes, complete: bool) -> None:
+        """The final head, what has come of the body, and whether that is all."""
+
+    def on_body(self, data: bytes) -> None:
+        """More of the body."""
+
+    def on_body_end(self, data: bytes) -> None:
+        """The last of the body."""
+
+    def on_upstream_failed(self, upstream: Upstream, kind: str, reason: str) -> None:
+        """There will be no (more) answer: "reset" or "protocol-error"."""
+
+    def on_upstream_full(self) -> None:
+        """The endpoint does not keep up with the request body."""
+
+    def on_upstream_drained(self) -> None:
+        """It does again."""
 
 
 class Upstream(asyncio.Protocol):
@@ -33,6 +69,8 @@ class Upstream(asyncio.Protocol):
 
     Attributes:
         requests: how many it has been given.
+        source: the client that was announced on it (PROXY protocol) and alone may use it, None for any.
+        opened_at: monotonic seconds.
         answered: bytes of the present answer have come.
         reusable: it may go back to the pool after the present answer.
     """
@@ -41,31 +79,44 @@ class Upstream(asyncio.Protocol):
         "_buffer",
         "_decoder",
         "_informational",
+        "_known_head",
+        "_known_method",
+        "_known_raw",
         "_left",
         "answered",
+        "busy_until",
         "exchange",
         "idle_since",
+        "opened_at",
         "pool",
+        "read_paused",
         "requests",
         "reusable",
         "sock",
+        "source",
         "transport",
         "wake",
         "write_paused",
     )
 
     transport: asyncio.Transport
+    _known_head: ResponseHead
 
-    def __init__(self, pool: Pool, sock: socket.socket) -> None:
+    def __init__(self, pool: Pool, sock: socket.socket, source: tuple[str, int] | None = None) -> None:
         # per connection
+        self.source = source
+        self.opened_at = pool.plane.clock()
+        self.busy_until = inf
         self.pool = pool
         self.sock = sock
         self.requests = 0
         self.write_paused = False
+        self.read_paused = False
         self.idle_since = 0.0
         self.wake = inf
+        self._known_raw = self._known_method = b""
         # per request
-        self.exchange: Exchange | None = None
+        self.exchange: AnswerReader | None = None
         self.answered = False
         self.reusable = True
         self._left = 0
@@ -79,10 +130,11 @@ class Upstream(asyncio.Protocol):
 
     # -- used by the pool and the exchange
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: AnswerReader) -> None:
         """Take on a request; what the exchange writes to the transport from now on is its bytes."""
         self.exchange = exchange
         self.requests += 1
+        self.busy_until = inf
         self.answered = False
 
     def is_readable(self) -> bool:
@@ -101,16 +153,34 @@ class Upstream(asyncio.Protocol):
         self.transport.abort()
 
     def close(self) -> None:
-        """End an idle connection."""
-        self.transport.close()
+        """End an idle connection; what it has not sent by now belongs to no request any more."""
+        self.transport.abort()
+
+    def pause_reading(self) -> None:
+        """Let the answer wait until the client takes more."""
+        self.read_paused = True
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let the answer come."""
+        self.read_paused = False
+        self.transport.resume_reading()
+
+    def leave_for_tunnel(self) -> None:
+        """Another protocol takes over the transport; the pool is told when it ends."""
+        self.exchange = None
+        self.pool.plane.deadlines.forget(self)
+
+    def on_tunnel_lost(self) -> None:
+        """The tunnel has ended."""
+        self.pool.on_closed(self)
 
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Enter the pool's books."""
+        """Begin; the pool enters the connection in its books."""
         self.transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=self.pool.plane.settings.write_high_bytes)
-        self.pool.open.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Read on in the present answer."""
@@ -137,13 +207,21 @@ class Upstream(asyncio.Protocol):
             self._left = 0
             self.reusable = False
             self._complete(exchange, b"")
+        elif exchange is not None:
+            self._fail("reset", "upstream closed the connection")  # at once: closing might wait for unsent data
+        else:
+            self.pool.on_closed_by_endpoint(self)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave the books; a request that was under way learns that its connection is gone."""
         self.pool.plane.deadlines.forget(self)
-        self.pool.open.discard(self)
+        self.pool.on_closed(self)
+        if exc is not None and self.exchange is not None and self.transport.get_extra_info("sslcontext") is None:
+            self._read_what_is_left()  # with TLS the socket holds nothing that could be read here
         if self.exchange is None:
+            if exc is not None:
+                self.pool.on_closed_by_endpoint(self)
             self.pool.lose(self)
             return
         self._fail("reset", str(exc) if exc else "upstream closed the connection")
@@ -161,18 +239,37 @@ class Upstream(asyncio.Protocol):
             self.exchange.on_upstream_drained()
 
     def on_wake(self, now: float) -> float:
-        """Close after idling too long; the exchange has the time limits of a request."""
-        since = now if self.exchange is not None else self.idle_since
-        due = since + self.pool.idle_timeout_s
+        """Close after idling too long; the exchange has the time limits of a request, a mirrored one `busy_until`."""
+        if self.exchange is not None and now >= self.busy_until:
+            self._fail("reset", "mirrored request took too long")
+            return inf
+        if self.exchange is not None:
+            return min(now + self.pool.idle_timeout_s, self.busy_until)
+        due = self.idle_since + self.pool.idle_timeout_s
         if due > now:
             return due
         self.pool.lose(self)
-        self.transport.close()
+        self.close()
         return inf
 
     # -- reading
 
-    def _read_head(self, exchange: Exchange, data: bytes) -> None:
+    def _read_what_is_left(self) -> None:
+        """Take what the socket still holds after a failed write.
+
+        An endpoint that refuses a large body sends its answer and closes; the reset that meets our writing must not cost the
+        client that answer.
+        """
+        for _ in range(_MOST_READS_AT_END):
+            try:
+                data = self.sock.recv(65536, socket.MSG_DONTWAIT)
+            except OSError:
+                return
+            if not data or self.exchange is None:
+                return
+            self.data_received(data)
+
+    def _read_head(self, exchange: AnswerReader, data: bytes) -> None:
         limits = self.pool.plane.settings.limits
         while data:
             self.answered = True
@@ -191,26 +288,37 @@ class Upstream(asyncio.Protocol):
                     return
                 raw, data = found
                 self._buffer = None
-            head = parse_response_head(raw, exchange.head.method, limits)
+            method = exchange.head.method
+            if raw == self._known_raw and method == self._known_method:
+                head = self._known_head
+            else:
+                head = parse_response_head(raw, method, limits)
             if head.status >= 200:
+                if len(raw) <= REMEMBERED_BYTES:
+                    self._known_raw, self._known_method, self._known_head = raw, method, head
                 self._begin_answer(exchange, head, data)
                 return
-            self._on_informational(exchange, head)
+            if self._on_informational(exchange, head, data):
+                return
 
-    def _on_informational(self, exchange: Exchange, head: ResponseHead) -> None:
+    def _on_informational(self, exchange: AnswerReader, head: ResponseHead, data: bytes) -> bool:
+        """Act on a 1xx answer. Returns whether the connection has become a tunnel."""
         self._informational += 1
+        if head.status == 101 and exchange.on_switch(head, data):
+            return True
         if head.status == 101 or self._informational > self.pool.plane.settings.limits.max_informational:
             raise HeadError(502, "unasked or too many informational answers")
         exchange.on_informational(head)
+        return False
 
-    def _begin_answer(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+    def _begin_answer(self, exchange: AnswerReader, head: ResponseHead, data: bytes) -> None:
         """Hand on the head with what has come of the body: mostly all of it, then in one write."""
         self.reusable = head.keep_alive
         length = head.body_length
         if length >= 0:
             if len(data) >= length:
                 if len(data) > length:
-                    self.reusable = False  # surplus bytes belong to no answer
+                    self._on_surplus(exchange)
                     data = data[:length]
                 exchange.on_response(head, data, True)
                 return
@@ -221,25 +329,26 @@ class Upstream(asyncio.Protocol):
             pieces, rest = decoder.feed(data)
             if decoder.done:
                 self._decoder = None
-                self.reusable = self.reusable and not rest
+                if rest:
+                    self._on_surplus(exchange)
             exchange.on_response(head, b"".join(pieces), decoder.done)
         else:
             self._left = UNTIL_CLOSE
             exchange.on_response(head, data, False)
 
-    def _read_counted(self, exchange: Exchange, data: bytes) -> None:
+    def _read_counted(self, exchange: AnswerReader, data: bytes) -> None:
         left = self._left - len(data)
         if left > 0:
             self._left = left
             exchange.on_body(data)
             return
         if left < 0:
-            self.reusable = False
+            self._on_surplus(exchange)
             data = data[:left]
         self._left = 0
         self._complete(exchange, data)
 
-    def _read_chunked(self, exchange: Exchange, decoder: ChunkedDecoder, data: bytes) -> None:
+    def _read_chunked(self, exchange: AnswerReader, decoder: ChunkedDecoder, data: bytes) -> None:
         pieces, rest = decoder.feed(data)
         body = b"".join(pieces)
         if not decoder.done:
@@ -248,10 +357,19 @@ class Upstream(asyncio.Protocol):
             return
         self._decoder = None
         if rest:
-            self.reusable = False
+            self._on_surplus(exchange)
         self._complete(exchange, body)
 
-    def _complete(self, exchange: Exchange, body: bytes) -> None:
+    def _on_surplus(self, exchange: AnswerReader) -> None:
+        """Bytes behind an answer belong to none. Behind what should have been the last one, its framing cannot be trusted.
+
+        Some servers send a body with their answer to HEAD: there nothing depends on the framing.
+        """
+        if not self.reusable and exchange.head.method != b"HEAD":
+            raise HeadError(502, "bytes behind the last answer of the connection")
+        self.reusable = False
+
+    def _complete(self, exchange: AnswerReader, body: bytes) -> None:
         exchange.on_body_end(body)
 
     def release(self, *, clean: bool) -> None:
@@ -262,14 +380,16 @@ class Upstream(asyncio.Protocol):
         """
         self.exchange = None
         self._informational = 0
-        if clean and self.reusable and not self.transport.is_closing():
+        if clean and self.reusable and not self.write_paused and not self.transport.is_closing():
+            if self.read_paused:
+                self.resume_reading()  # the last of the answer filled its client's buffer
             self.pool.give_back(self)
-        elif clean:
-            self.transport.close()
         else:
             self.transport.abort()
 
     def _fail(self, kind: str, reason: str) -> None:
+        if self.idle_since and not self.answered and kind == "reset":
+            self.pool.on_closed_by_endpoint(self)
         exchange, self.exchange = self.exchange, None
         self.transport.abort()
         if exchange is not None:

@@ -23,7 +23,7 @@ async def wait_for(condition: Callable[[], object], what: str = "condition") -> 
     """Let the loop run until `condition()` is true."""
     try:
         async with asyncio.timeout(DEADLINE_S):
-            while not condition():  # noqa: ASYNC110 - conditions of any kind
+            while not condition():
                 await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError(f"{what}: not within {DEADLINE_S} s") from None
@@ -69,6 +69,14 @@ class FakeDataPlane:
         self.drains = 0
         self.may_finish = asyncio.Event()
         self.may_finish.set()
+        self.running = False
+        self.worst_lag_s = 0.0
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
 
     def apply(self, diff: SpecsDiff) -> None:
         if diff.version in self.refuse:

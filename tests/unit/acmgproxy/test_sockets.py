@@ -8,8 +8,7 @@ import socket
 
 import pytest
 
-from acmgproxy import sockets
-from acmgproxy.sockets import AddressError, Bind, open_admin_socket, open_group, raise_open_files_limit
+from acmgproxy.sockets import AddressError, Bind, open_admin_socket, open_group, raise_open_files_limit, refuse_newcomers
 from tests.unit.acmgproxy.control import free_address
 
 
@@ -74,11 +73,32 @@ def test_addresses_are_written_as_people_do() -> None:
     assert str(Bind("s", "::1", 80)) == "s at [::1]:80"
 
 
+def test_newcomers_are_ignored_and_those_in_the_queue_are_not() -> None:
+    host, port = free_address()
+    group = open_group(host, port, 1)
+    early = socket.create_connection((host, port))
+    refuse_newcomers(group.members[0])
+    with pytest.raises(TimeoutError):
+        socket.create_connection((host, port), timeout=0.1)
+    accepted = accept_all(group.members[0])
+    assert len(accepted) == 1
+    early.send(b"x")
+    accepted[0].setblocking(True)
+    assert accepted[0].recv(1) == b"x"
+    close_all(early, *accepted)
+    group.close()
+
+
+def test_a_kernel_without_socket_filters_is_put_up_with() -> None:
+    sock = socket.socket()
+    sock.close()
+    refuse_newcomers(sock)
+
+
 @pytest.mark.parametrize("soft", [256, 1024])
 def test_the_limit_of_open_files_is_raised(monkeypatch: pytest.MonkeyPatch, soft: int) -> None:
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(sockets.resource, "getrlimit", lambda _: (soft, 1024))
-    monkeypatch.setattr(sockets.resource, "setrlimit", lambda _, limits: asked.append(limits))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, 1024))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
     assert raise_open_files_limit() == 1024
     assert asked == ([] if soft == 1024 else [(1024, 1024)])
-    assert resource.RLIMIT_NOFILE
