@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench quick ...` is `python -m bench.quick ...`."""
+"""`python -m bench quick ...` is `python -m bench.quick ...`, and the same for `memory`."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import quick
+from bench import memory, quick
 
 __all__: list[str] = []
 
-_COMMANDS = {"quick": quick.main}
+_COMMANDS = {"memory": memory.main, "quick": quick.main}
 
 
 def _main(argv: list[str]) -> int:

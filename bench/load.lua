@@ -1,4 +1,16 @@
 -- SPDX-License-Identifier: Apache-2.0
+-- With the argument "distinct", give each request an X-Request-Id of its own in the place of the "@".
+init = function(args)
+  if args[1] == "distinct" or args[0] == "distinct" then
+    local head, tail = string.match(wrk.format(), "^(.*)@(.*)$")
+    local number = 0
+    request = function()
+      number = number + 1
+      return head .. string.format("5b3f0a2c-9d1e-4f60-8a7b-%012x", number) .. tail
+    end
+  end
+end
+
 -- Print wrk's counters and its complete latency histogram (microseconds) as one JSON line.
 done = function(summary, latency, _)
   local values, counts = {}, {}

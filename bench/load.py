@@ -55,10 +55,14 @@ class LoadError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """One kind of load."""
+    """One kind of load. `distinct`: no request has the head of another one, so nothing can be recognised."""
 
     connections: int
     headers: int = 0
+    distinct: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.connections} connections, {self.headers} headers{', every head different' if self.distinct else ''}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,6 +118,8 @@ def burst(address: Address, shape: Shape, *, seconds: float) -> Sample:
     for header in HEADERS[: shape.headers]:
         argv += ["-H", header]
     argv.append(f"http://{address[0]}:{address[1]}{PATH}")
+    if shape.distinct:
+        argv += ["-H", "X-Request-Id: @", "--", "distinct"]
     process = subprocess.Popen(
         argv,
         stdout=subprocess.PIPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def describe(cpus: Cpus) -> dict[str, object]:
         "kernel": f"{platform.system()} {platform.release()}",
         "arch": platform.machine(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python_optimized": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
         "load_average": round(os.getloadavg()[0], 2),
     }
 

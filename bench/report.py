@@ -91,9 +91,14 @@ def show(result: Result, console: Console) -> None:
         f"load and upstream on CPU {machine['load_cpus']}, proxies on CPU {machine['proxy_cpus']}",
         highlight=False,
     )
+    if not machine["python_optimized"]:
+        console.print(f"{machine['python']} was built without --enable-optimizations", highlight=False)
     if not machine["proxy_cpus"]:
         console.print("[bold red]one CPU only: load and proxies share it, latencies say little[/]")
     console.print(_table(result.rows))
+    if result.rows_distinct:
+        console.print("The same with a head of its own for every request (X-Request-Id), so that nothing can be recognised:")
+        console.print(_table(result.rows_distinct))
     for name, reason in result.missing.items():
         console.print(f"[bold red]MISSING[/] {name}: {reason}", highlight=False)
     for verdict in judge(result.rows):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "Row", "run"]
 
 _WARM_UP = Shape(connections=16)
-_WARM_UP_S = 0.2
+_WARM_UP_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +47,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Everything a report needs. `missing` maps the peers that did not run to the reason."""
+    """Everything a report needs.
+
+    `missing` maps the peers that did not run to the reason; `rows_distinct` are the shapes in which every request has a head of
+    its own.
+    """
 
     machine: dict[str, object]
     versions: dict[str, str]
     missing: dict[str, str]
     rows: list[Row]
+    rows_distinct: list[Row] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
         """Return plain data for a JSON document."""
@@ -91,8 +96,11 @@ def run(
             else:
                 started[peer.name] = peer.start(site)
         samples = _measure(started, shapes, rounds=rounds, seconds=seconds, progress=progress)
-    rows = [_row(name, shape, sample) for (name, shape), sample in samples.items()]
-    return Result(machine=described, versions=versions, missing=missing, rows=rows)
+    rows, rows_distinct = (
+        [_row(name, shape, sample) for (name, shape), sample in samples.items() if shape.distinct is distinct]
+        for distinct in (False, True)
+    )
+    return Result(machine=described, versions=versions, missing=missing, rows=rows, rows_distinct=rows_distinct)
 
 
 def _measure(
@@ -107,7 +115,7 @@ def _measure(
     for number in range(1, rounds + 1):
         for shape in shapes:
             for name, peer in started.items():
-                progress(f"round {number} of {rounds}: {shape.connections} connections, {shape.headers} headers: {name}")
+                progress(f"round {number} of {rounds}: {shape}: {name}")
                 samples[name, shape].add(_burst(name, peer, shape, seconds))
     return samples
 
@@ -119,7 +127,7 @@ def _burst(name: str, peer: Running, shape: Shape, seconds: float) -> Sample:
         sample = burst(peer.address, shape, seconds=seconds)
     except LoadError as exc:
         details = [str(daemon.error("its log ends with")) for daemon in peer.daemons]
-        message = "\n".join([f"{name}, {shape.connections} connections, {shape.headers} headers: {exc}", *details])
+        message = "\n".join([f"{name}, {shape}: {exc}", *details])
         raise LoadError(message) from exc
     sample.cpu_us = procfs.cpu_us(roots) - before
     sample.rss_bytes = procfs.rss_bytes(roots)

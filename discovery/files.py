@@ -130,26 +130,33 @@ class FileSource:
                         break  # the directory itself was replaced: the watch is on the old one
 
     async def _notifications(self) -> AsyncGenerator[None]:
-        """Yield whenever it is time to look: after notifications, and every LOOK_EVERY_MS."""
+        """Yield whenever it is time to look: once the watch stands, after notifications, and every LOOK_EVERY_MS."""
         stop = asyncio.Event()
+        watch = watchfiles.awatch(
+            self._directory,
+            watch_filter=None,
+            debounce=BURST_MS,
+            step=QUIET_MS,
+            rust_timeout=LOOK_EVERY_MS,
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+            stop_event=stop,
+        )
+        following: asyncio.Future[None] = asyncio.ensure_future(_next(watch))
         try:
-            watch = watchfiles.awatch(
-                self._directory,
-                watch_filter=None,
-                debounce=BURST_MS,
-                step=QUIET_MS,
-                rust_timeout=LOOK_EVERY_MS,
-                yield_on_timeout=True,
-                ignore_permission_denied=True,
-                stop_event=stop,
-            )
-            async for _ in watch:
+            await asyncio.sleep(0)  # one turn sets the watch up: what changed before it is found by looking now
+            yield
+            while True:
+                await following
                 yield
+                following = asyncio.ensure_future(_next(watch))
         except OSError:  # not there now, or out of inotify watches: looking has to do
             await asyncio.sleep(LOOK_EVERY_MS / 1000)
             yield
         finally:
             stop.set()
+            following.cancel()
+            await asyncio.wait((following,))
 
     def _read_files(self) -> list[SourceProblem]:
         problems: list[SourceProblem] = []
@@ -212,6 +219,10 @@ class FileSource:
         since = {key: self._missing_since.get(key, now) for key in self._objects if key not in objects}
         self._missing_since = {key: then for key, then in since.items() if now - then < SETTLE_S}
         return {key: self._objects[key] for key in self._missing_since}
+
+
+async def _next(watch: AsyncGenerator[object]) -> None:
+    await anext(watch)
 
 
 def _walk(directory: Path, above: tuple[tuple[int, int] | None, ...], problems: list[SourceProblem]) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 
 Level-triggered: specs are always made from the whole store, and what is published is the difference from what was published
 before. Only EndpointSlices, by far the most frequent change, go a shorter way: the members of the Services they belong to, at the
-cost of those alone.
+cost of those alone; and the answers of DNS, which are put into the clusters that wait for them.
 
 Should translation itself fail, which would be a defect of ours, the last specs stay in force and the failure is reported like a
 bad object; the next change is tried on its own merits.
@@ -20,10 +20,10 @@ from routing.diff import diff
 from routing.resources import EndpointSlice
 from routing.specs import Specs, SpecsDiff
 from routing.store import Store
-from routing.translate import TranslateOptions, translate, translate_endpoints
+from routing.translate import NamedEndpoint, TranslateOptions, resolved, translate, translate_endpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from discovery.objects import ObjectChanges
     from routing.diagnostics import Diagnostic
@@ -40,11 +40,23 @@ class Pipeline:
         options: how to translate.
         publish: takes new specs and their difference from the ones before. Versions count up from 1; the first are published
             even when they are empty.
+        look_up: told which names have to be looked up in DNS, whenever that may have changed; answers come by `take_addresses`.
     """
 
-    def __init__(self, options: TranslateOptions, publish: Callable[[Specs, SpecsDiff], None]) -> None:
+    def __init__(
+        self,
+        options: TranslateOptions,
+        publish: Callable[[Specs, SpecsDiff], None],
+        *,
+        look_up: Callable[[frozenset[str]], None] = lambda names: None,
+    ) -> None:
         self._options = options
         self._publish = publish
+        self._look_up = look_up
+        self._names: dict[str, tuple[NamedEndpoint, ...]] = {}
+        self._known_by_address: dict[str, tuple[EndpointSpec, ...]] = {}
+        self._addresses: Mapping[str, tuple[str, ...]] = {}
+        self._dns_problems: tuple[SourceProblem, ...] = ()
         self._store = Store()
         self._source_problems: tuple[SourceProblem, ...] = ()
         self._failure: tuple[SourceProblem, ...] = ()
@@ -59,7 +71,7 @@ class Pipeline:
     @property
     def problems(self) -> tuple[SourceProblem, ...]:
         """What could not be read or translated; its last good version is in force."""
-        return self._source_problems + self._failure
+        return self._source_problems + self._dns_problems + self._failure
 
     def diagnostics(self) -> list[Diagnostic]:
         """Return the findings about the objects as they are now.
@@ -74,12 +86,35 @@ class Pipeline:
         """Take changes in and publish what follows from them."""
         self._source_problems = changes.problems
         services = self._services_with_new_members(changes)
+        pods = self._pod_clusters(services)
         for key in changes.removed:
             self._store.delete(*key)
         for resource in changes.put.values():
             self._store.put(resource)
         if changes.put or changes.removed or not self.version:
-            self._guarded(lambda: self._advance(services))
+            self._guarded(lambda: self._advance(services if pods == self._pod_clusters(services) else None))
+
+    def take_addresses(self, addresses: Mapping[str, tuple[str, ...]], problems: tuple[SourceProblem, ...] = ()) -> None:
+        """Take in what DNS answers, all of it, and publish what follows from it.
+
+        Args:
+            addresses: by name; a name without answer so far is missing.
+            problems: names that cannot be looked up.
+        """
+        self._addresses, self._dns_problems = addresses, problems
+        members = {cluster: self._members(cluster) for cluster in self._names}
+        changed = {cluster: found for cluster, found in members.items() if self.specs.endpoints.get(cluster) != found}
+        if changed:
+            self._take_endpoints(changed)
+
+    def _members(self, cluster: str) -> tuple[EndpointSpec, ...]:
+        """Return the endpoints of a cluster of which some are known by name."""
+        return self._known_by_address[cluster] + resolved(self._names[cluster], self._addresses)
+
+    def _pod_clusters(self, services: set[Key] | None) -> set[str]:
+        """Return the clusters of headless Services: one for each pod, so that other members make other clusters."""
+        headless = (key for key in services or () if (found := self._store.services.get(key)) is not None and found.is_headless)
+        return {cluster for key in headless for cluster in translate_endpoints(self._store, key, self._options)}
 
     def _guarded(self, step: Callable[[], object]) -> None:
         """Do a step of translation of which, should it fail, traffic must not suffer."""
@@ -125,15 +160,22 @@ class Pipeline:
                     changed[cluster] = members
         self._are_diagnostics_old = True
         if changed:
-            specs = msgspec.structs.replace(self.specs, endpoints=self.specs.endpoints | changed)
-            self._take(specs, SpecsDiff(version=self.version + 1, put=Specs(endpoints=changed)))
+            self._take_endpoints(changed)
         return True
 
     def _translate(self) -> Specs:
-        translation = translate(self._store, self._options)
-        self._diagnostics = translation.diagnostics
+        specs, self._diagnostics, names = translate(self._store, self._options)
         self._are_diagnostics_old = False
-        return translation.specs
+        if names or self._names:
+            self._names = names
+            self._known_by_address = {cluster: specs.endpoints[cluster] for cluster in names}
+            specs.endpoints.update({cluster: self._members(cluster) for cluster in names})
+            self._look_up(frozenset(endpoint.name for found in names.values() for endpoint in found))
+        return specs
+
+    def _take_endpoints(self, changed: dict[str, tuple[EndpointSpec, ...]]) -> None:
+        specs = msgspec.structs.replace(self.specs, endpoints=self.specs.endpoints | changed)
+        self._take(specs, SpecsDiff(version=self.version + 1, put=Specs(endpoints=changed)))
 
     def _take(self, specs: Specs, change: SpecsDiff) -> None:
         self.specs, self.version = specs, change.version

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.utils import floatToGoString
 
 from acmgproxy.metrics.labels import REQUEST_LABELS, Identities, request_labels
 from acmgproxy.stats import BUCKETS_MS, Series
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfigFacts", "GatewayCollector", "render"]
 
-_BOUNDS = (*(str(bound) for bound in BUCKETS_MS), "+Inf")
+_BOUNDS = (*(floatToGoString(bound) for bound in BUCKETS_MS), "+Inf")  # type: ignore[no-untyped-call]
 
 
 class ConfigFacts(NamedTuple):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.net import Address
     from bench.peers.base import Site
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "manifest"]
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _READY = '"event":"ready"'
@@ -87,7 +87,8 @@ endpoints:
 """
 
 
-def _manifest(address: Address, upstreams: tuple[Address, Address]) -> str:
+def manifest(address: Address, upstreams: tuple[Address, Address]) -> str:
+    """Return the objects of a Service at `address` with a full policy in front of two upstreams, as YAML."""
     parts = [_SERVICE.format(address=address)]
     parts += [_UPSTREAM.format(version=version, address=at) for version, at in zip(("v1", "v2"), upstreams, strict=True)]
     return "".join(parts)
@@ -113,7 +114,7 @@ class Gateway(Peer):
         folder = site.folder(self.name)
         configuration = folder / "config"
         configuration.mkdir()
-        (configuration / "helloworld.yaml").write_text(_manifest(address, site.upstreams))
+        (configuration / "helloworld.yaml").write_text(manifest(address, site.upstreams))
         argv: list[str | Path] = [sys.executable, "-m", "acmgproxy", "run", "--config", configuration, "--workers", "1"]
         argv += ["--admin", "127.0.0.1:0", "--shared-port", "0", "--access-log", "off"]
         daemon = site.launch(argv, folder)

@@ -18,7 +18,7 @@ from tests.interop.gateway import wait_for
 from tests.interop.upstream import Upstream
 
 _PROJECT = Path(__file__).resolve().parents[2]
-_QUICK = (sys.executable, "-m", "bench.quick", "--rounds", "1", "--seconds", "0.1")
+_QUICK = (sys.executable, "-m", "bench.quick", "--rounds", "1", "--seconds", "0.4")
 
 
 def test_the_quick_comparison_measures_the_gateway(tmp_path: Path) -> None:

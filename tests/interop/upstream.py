@@ -190,15 +190,21 @@ class Upstream:
                 exchange = Exchange(request, sock, reader)
                 self._behaviours.get(request.target.partition("?")[0], self._default)(exchange)
                 if not exchange.keep_alive:
+                    _linger(sock, reader)
                     break
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
         with self._changed:
             self._sockets.pop(sock, None)
 
     def _default(self, exchange: Exchange) -> None:
         exchange.body()
         exchange.answer(200, f"{self.name}\n".encode())
+
+
+def _linger(sock: socket.socket, reader: BufferedReader) -> None:
+    """Close as a server should whose peer may still be sending: a reset would destroy the answer (RFC 9112 section 9.6)."""
+    sock.shutdown(socket.SHUT_WR)
+    while reader.read1(_BLOCK):
+        pass
 
 
 def _read_head(reader: BufferedReader, connection: int) -> Received | None:
@@ -208,6 +214,8 @@ def _read_head(reader: BufferedReader, connection: int) -> Received | None:
     method, target, version = line.decode("latin-1").split()
     headers = []
     while (line := reader.readline()) != b"\r\n":
+        if not line:
+            raise ConnectionResetError("the connection ended within a head")
         name, _, value = line.decode("latin-1").partition(":")
         headers.append((name, value.strip()))
     return Received(method=method, target=target, version=version, headers=tuple(headers), connection=connection)

@@ -31,8 +31,15 @@ def _row(name: str, *, connections: int = 16, cpu: float = 10.0, p50: int = 100)
 
 def _result(rows: list[Row]) -> Result:
     machine: dict[str, object] = {
-        "cpu": "x", "cpus": 2, "kernel": "Linux", "load_average": 0.0, "load_cpus": [0], "proxy_cpus": [1],
-    }  # fmt: skip
+        "cpu": "x",
+        "cpus": 2,
+        "kernel": "Linux",
+        "load_average": 0.0,
+        "python": "CPython 3",
+        "python_optimized": True,
+        "load_cpus": [0],
+        "proxy_cpus": [1],
+    }
     return Result(machine=machine, versions={"envoy": "Envoy 1"}, missing={"haproxy": "haproxy is not installed"}, rows=rows)
 
 

@@ -283,8 +283,9 @@ async def test_a_replaced_directory_is_followed(tmp_path: Path) -> None:
 
 
 async def test_without_notifications_looking_has_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_watch(*_: object, **__: object) -> None:
-        raise OSError("out of watches")
+    async def no_watch(*_: object, **__: object) -> AsyncIterator[None]:
+        await asyncio.to_thread(os.listdir, tmp_path / "nowhere")
+        yield
 
     monkeypatch.setattr(watchfiles, "awatch", no_watch)
     monkeypatch.setattr(files, "LOOK_EVERY_MS", 1)
@@ -292,3 +293,6 @@ async def test_without_notifications_looking_has_to_do(tmp_path: Path, monkeypat
     (tmp_path / "a.yaml").write_text(service("a"))
     async with aclosing(source.changes()) as changes, asyncio.timeout(DEADLINE_S):
         assert (await anext(changes)).put.keys() == {A}
+        for port in (81, 82):
+            (tmp_path / "a.yaml").write_text(service("a", port))
+            assert (await anext(changes)).put.keys() == {A}

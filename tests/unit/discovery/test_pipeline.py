@@ -53,7 +53,8 @@ class Published:
     def __init__(self) -> None:
         self.specs = Specs()
         self.changes: list[SpecsDiff] = []
-        self.pipeline = Pipeline(TranslateOptions(), self._publish)
+        self.names: list[frozenset[str]] = []
+        self.pipeline = Pipeline(TranslateOptions(), self._publish, look_up=self.names.append)
 
     def _publish(self, specs: Specs, change: SpecsDiff) -> None:
         self.specs = apply(self.specs, change)
@@ -162,3 +163,54 @@ def test_problems_of_the_source_are_kept(published: Published) -> None:
 def test_specs_are_those_of_translate(published: Published) -> None:
     published.pipeline.apply(put(SERVICE, slice_of("10.0.0.1")))
     assert published.specs == translate(published.pipeline._store, TranslateOptions()).specs
+
+
+def alias(target: str) -> Resource:
+    spec = {"type": "ExternalName", "externalName": target}
+    return decode({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "alias"}, "spec": spec})
+
+
+def test_names_are_looked_up_and_their_addresses_become_endpoints(published: Published) -> None:
+    published.pipeline.apply(put(SERVICE, slice_of("127.0.0.1")))
+    assert published.names == []
+    published.pipeline.apply(put(alias("x.test")))
+    assert published.names == [frozenset({"x.test"})]
+    published.pipeline.take_addresses({"x.test": ("127.0.0.8",)})
+    assert published.addresses() == {"127.0.0.1", "127.0.0.8"}
+    assert list(published.changes[-1].put.endpoints) == ["outbound|80||alias.default.svc.cluster.local"]
+    count = len(published.changes)
+    published.pipeline.take_addresses({"x.test": ("127.0.0.8",)})
+    assert len(published.changes) == count
+
+
+def test_addresses_of_names_outlive_other_changes_and_leave_with_the_name(published: Published) -> None:
+    published.pipeline.apply(put(alias("x.test")))
+    published.pipeline.take_addresses({"x.test": ("127.0.0.8",)})
+    published.pipeline.apply(put(SERVICE, slice_of("127.0.0.1")))
+    published.pipeline.apply(put(slice_of("127.0.0.2")))
+    assert published.addresses() == {"127.0.0.2", "127.0.0.8"}
+    published.pipeline.apply(ObjectChanges({}, frozenset({key_of(alias(""))}), ()))
+    assert published.addresses() == {"127.0.0.2"}
+    assert published.names[-1] == frozenset()
+
+
+def test_names_that_cannot_be_looked_up_are_problems(published: Published) -> None:
+    problem = SourceProblem(origin="DNS", name="x.test", reason="no")
+    published.pipeline.take_addresses({}, (problem,))
+    assert published.pipeline.problems == (problem,)
+
+
+def test_another_pod_of_a_headless_service_is_another_host(published: Published) -> None:
+    headless = decode({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "a"},
+        "spec": {"clusterIP": "None", "ports": [{"name": "http", "port": 80}]},
+    })  # fmt: skip
+    published.pipeline.apply(put(headless, pod("p0", "127.0.0.1"), pod("p1", "127.0.0.2"), slice_of("127.0.0.1", pod="p0")))
+    published.pipeline.apply(put(slice_of("127.0.0.3", pod="p0")))
+    assert published.changes[-1].put.virtual_hosts == {}
+    assert "outbound|80||p0.a.default.svc.cluster.local" in published.changes[-1].put.endpoints
+    published.pipeline.apply(put(slice_of("127.0.0.2", pod="p1")))
+    assert {key.split(".")[0] for key in published.specs.virtual_hosts} == {"a", "p1"}
+    assert set(published.specs.clusters) == set(published.specs.endpoints)
