@@ -18,12 +18,9 @@ from tests.cases.world import NotPermittedError
 _DIRECTORY = Path(__file__).resolve().parents[1] / "cases"
 _FILES = sorted(_DIRECTORY.glob("*.yaml"))
 
-PENDING: frozenset[str] = frozenset()
-"""Cases of what does not work yet."""
-
 
 def _run(path: Path) -> list[Outcome]:
-    cases = [case for case in load(path) if case.id not in PENDING]
+    cases = load(path)
     try:
         return uvloop.run(run(cases, worlds=2))
     except NotPermittedError as error:
@@ -44,7 +41,6 @@ def test_every_id_is_used_once() -> None:
     ids = [case.id for case in cases]
     assert all(isinstance(case, Case) for case in cases)
     assert len(ids) == len(set(ids))
-    assert set(ids) >= PENDING
 
 
 _MIXED = """
