@@ -46,8 +46,8 @@ BURST_MS = 100
 LOOK_EVERY_MS = 2_000
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
-_RECENT_NS = 100_000_000
-"""A file modified this shortly before it was read may change again without its time stamp showing it (ticks are up to 10 ms)."""
+_RECENT_S = 0.1
+"""A file whose signature is this new may change again without its time stamp showing it (ticks are up to 10 ms)."""
 
 
 class _Signature(NamedTuple):
@@ -64,6 +64,7 @@ class _File(NamedTuple):
 
     Args:
         signature: None if it could not be read.
+        seen_at: monotonic seconds when the signature was seen first.
         is_recent: whether the signature cannot be trusted yet.
         digest: of its bytes.
         contents: what it says.
@@ -71,6 +72,7 @@ class _File(NamedTuple):
     """
 
     signature: _Signature | None
+    seen_at: float
     is_recent: bool
     digest: bytes
     contents: Contents
@@ -97,6 +99,11 @@ class FileSource:
         return f"<FileSource {self._directory} files={len(self._files)} objects={len(self._objects)}>"
 
     @property
+    def name(self) -> str:
+        """The directory, for people."""
+        return str(self._directory)
+
+    @property
     def is_settling(self) -> bool:
         """Whether something is missing that may come back: look again after `SETTLE_S`."""
         return bool(self._missing_since)
@@ -112,6 +119,11 @@ class FileSource:
         is_same = not put and not removed and found == self._problems
         self._objects, self._problems = objects, found
         return None if is_same else ObjectChanges(put, removed, found)
+
+    async def first(self) -> ObjectChanges:
+        """Read everything there is."""
+        changes = await asyncio.to_thread(self.look)
+        return changes if changes is not None else ObjectChanges({}, frozenset(), self._problems)
 
     async def changes(self) -> AsyncGenerator[ObjectChanges]:
         """Watch the directory for ever and yield what changes from now on."""
@@ -178,16 +190,17 @@ class FileSource:
             data = path.read_bytes()
         except OSError as error:
             return self._unreadable(name, before, f"cannot be read: {error.strerror}")
-        is_recent = time.time_ns() - signature.modified_ns < _RECENT_NS
+        seen_at = before.seen_at if before is not None and before.signature == signature else self._clock()
+        is_recent = self._clock() - seen_at < _RECENT_S
         digest = hashlib.blake2b(data, digest_size=16).digest()
         if before is not None and before.digest == digest:
-            return before._replace(signature=signature, is_recent=is_recent)
+            return before._replace(signature=signature, seen_at=seen_at, is_recent=is_recent)
         contents = parse(name, data)
-        return _File(signature, is_recent, digest, contents, self._carried(before, contents))
+        return _File(signature, seen_at, is_recent, digest, contents, self._carried(before, contents))
 
     def _unreadable(self, name: str, before: _File | None, reason: str) -> _File:
         contents = Contents({}, frozenset(), True, (SourceProblem(origin=name, reason=reason),))
-        return _File(None, False, b"", contents, self._carried(before, contents))
+        return _File(None, 0.0, False, b"", contents, self._carried(before, contents))
 
     def _carried(self, before: _File | None, contents: Contents) -> dict[Key, Resource]:
         """Return the last good versions of what a file gets wrong now."""

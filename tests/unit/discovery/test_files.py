@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,25 @@ def test_a_change_within_one_tick_of_the_time_stamp_is_seen(source: FileSource, 
     path.write_text(service("a", 81))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert look(source).put.keys() == {A}
+
+
+@pytest.mark.parametrize("off_s", [-3600, 3600])
+def test_whether_a_time_stamp_can_be_trusted_is_no_matter_of_the_wall_clock(
+    source: FileSource, tmp_path: Path, clock: Clock, off_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now + off_s * 1_000_000_000)
+    path = tmp_path / "a.yaml"
+    path.write_text(service("a", 80))
+    look(source)
+    before = path.stat()
+    path.write_text(service("a", 81))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert look(source).put.keys() == {A}
+    clock.now += 1
+    assert source.look() is None
+    monkeypatch.setattr(type(path), "read_bytes", None)
+    assert source.look() is None, "it is not even read"
 
 
 def test_a_removed_object_leaves_once_it_was_missing_for_a_while(source: FileSource, tmp_path: Path, clock: Clock) -> None:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from discovery import pipeline as module
 from discovery.objects import ObjectChanges, SourceProblem, key_of
 from discovery.pipeline import Pipeline
 from routing.diff import apply
 from routing.resources import decode
 from routing.specs import Specs, SpecsDiff
-from routing.translate import TranslateOptions, translate
+from routing.translate import TranslateOptions, _translator, translate
 
 if TYPE_CHECKING:
     from routing.resources import Resource
@@ -85,45 +84,32 @@ def test_what_changes_nothing_is_not_published(published: Published) -> None:
     assert len(published.changes) == 1
 
 
-def test_members_alone_go_the_short_way(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_alone_are_published_alone(published: Published) -> None:
     published.pipeline.apply(put(SERVICE, slice_of("10.0.0.1")))
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "translate", None)
-        published.pipeline.apply(put(slice_of("10.0.0.1", "10.0.0.2")))
-        assert published.addresses() == {"10.0.0.1", "10.0.0.2"}
-        published.pipeline.apply(put(slice_of("10.0.0.1", "10.0.0.2")))
-        published.pipeline.apply(ObjectChanges({}, frozenset({key_of(slice_of())}), ()))
-        assert published.addresses() == set()
+    published.pipeline.apply(put(slice_of("10.0.0.1", "10.0.0.2")))
+    assert published.addresses() == {"10.0.0.1", "10.0.0.2"}
+    published.pipeline.apply(put(slice_of("10.0.0.1", "10.0.0.2")))
+    published.pipeline.apply(ObjectChanges({}, frozenset({key_of(slice_of())}), ()))
+    assert published.addresses() == set()
     assert len(published.changes) == 3
     assert [published.changes[1].put.virtual_hosts, published.changes[1].removed] == [{}, {}]
 
 
-def test_the_short_way_leads_where_the_long_one_does(published: Published) -> None:
-    published.pipeline.apply(put(SERVICE, pod("p", "10.0.0.1"), slice_of("10.0.0.1", pod="p")))
-    changed = slice_of("10.0.0.1", "10.0.0.2")
-    published.pipeline.apply(put(changed))
-    other = Published()
-    other.pipeline.apply(put(SERVICE, pod("p", "10.0.0.1"), changed))
-    assert published.specs.endpoints == other.specs.endpoints
+def test_a_pod_is_published_as_caller_and_endpoint(published: Published) -> None:
+    published.pipeline.apply(put(SERVICE, slice_of("10.0.0.1", pod="p")))
+    published.pipeline.apply(put(pod("p", "10.0.0.1")))
+    change = published.changes[-1]
+    assert (len(change.put.endpoints), len(change.put.identities), set(change.put.callers)) == (1, 1, {"10.0.0.1"})
+    assert (change.put.virtual_hosts, change.put.clusters) == ({}, {})
+    published.pipeline.apply(ObjectChanges({}, frozenset({key_of(pod("p", ""))}), ()))
+    assert set(published.changes[-1].removed) == {"identities", "callers"}
+    assert published.specs.callers == {}
 
 
-def test_a_member_with_an_identity_unknown_to_workers_takes_the_long_way(published: Published) -> None:
-    done = decode({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "status": {"phase": "Succeeded"}})
-    published.pipeline.apply(put(SERVICE, done, slice_of("10.0.0.1")))
-    assert not published.specs.identities
-    published.pipeline.apply(put(slice_of("10.0.0.1", pod="p")))
-    named = {member.identity for members in published.specs.endpoints.values() for member in members}
-    assert named
-    assert named <= published.specs.identities.keys()
-
-
-def test_a_slice_of_a_service_workers_do_not_know_takes_the_long_way(
-    published: Published, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    published.pipeline.apply(put(SERVICE))
-    monkeypatch.setattr(module, "translate_endpoints", lambda *_: {"outbound|80||new": ()})
-    published.pipeline.apply(put(slice_of("10.0.0.7")))
-    assert published.addresses() == {"10.0.0.7"}
+def test_the_addresses_of_a_pod_are_known(published: Published) -> None:
+    published.pipeline.apply(put(pod("p", "10.0.0.1")))
+    assert published.pipeline.pod_addresses("default", "p") == ("10.0.0.1",)
+    assert published.pipeline.pod_addresses("default", "q") == ()
 
 
 def test_diagnostics_are_those_of_the_present_objects(published: Published) -> None:
@@ -145,8 +131,9 @@ def test_diagnostics_are_those_of_the_present_objects(published: Published) -> N
 def test_a_failing_translation_keeps_the_last_specs(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     published.pipeline.apply(put(SERVICE))
     with monkeypatch.context() as patch:
-        patch.setattr(module, "translate", None)
+        patch.setattr(_translator, "add_hosts", None)
         published.pipeline.apply(ObjectChanges({}, frozenset({key_of(SERVICE)}), ()))
+        published.pipeline.take_addresses({})
     assert len(published.changes) == 1
     assert "translation failed" in published.pipeline.problems[0].reason
     published.pipeline.apply(put(slice_of("10.0.0.1")))
