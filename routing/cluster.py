@@ -272,6 +272,18 @@ class Cluster:
             balancer = balancer.beyond(tried)
         return balancer.pick(rng, tried)
 
+    def balancer_for(self, locality: str, labels: Mapping[str, str] | None) -> Balancer:
+        """Return what `pick_for` asks for such a caller.
+
+        Args:
+            locality: where the caller runs.
+            labels: those of the caller, None when it is unknown.
+        """
+        balancer = self._balancer
+        if self._localities is not None:
+            balancer = self._localities.view(locality, labels) or balancer
+        return balancer
+
     @property
     def ejected(self) -> int:
         """How many endpoints are ejected."""
@@ -295,12 +307,22 @@ class Cluster:
         Returns:
             Whether the endpoints that can be picked have changed.
         """
-        changed = self.outlier is not None and self.outlier.sweep(now)
+        changed = self.outlier is not None and self._sweep(self.outlier, now)
         if self._warmup:
             self._warmup.tick(now)
             self._rebalance()
         for balancer in self._building():
             balancer.build()
+        return changed
+
+    def _sweep(self, outlier: OutlierDetector, now: float) -> bool:
+        """Let ejections end. Who comes back has to warm up like somebody new: it may have been restarted."""
+        away = [endpoint for endpoint in self.endpoints if endpoint.ejected] if self._warmup is not None else []
+        changed = outlier.sweep(now)
+        back = [endpoint for endpoint in away if not endpoint.ejected]
+        if self._warmup is not None and back:
+            self._warmup.update(back, ())
+            self._rebalance()
         return changed
 
     def forget_labels(self) -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from routing.resources import Resource, ResourceError
 
 __all__ = ["CATALOGUE", "Diagnostic", "Reporter", "Severity", "refusals"]
@@ -75,6 +77,15 @@ CATALOGUE: dict[str, _Entry] = {
     "ACMG021": _Entry("info", "Nothing needs to be done; the field has no meaning here."),
     "ACMG022": _Entry("warning", "Make the conditions of the delegate narrower than those of the rule that refers to it."),
     "ACMG023": _Entry("warning", "Give endpoints, or one ServiceEntry for each host with resolution DNS."),
+    "ACMG024": _Entry("error", "Delete the annotation: the controller writes it anew. Nobody else should change it."),
+    "ACMG025": _Entry("warning", "Delete the shadow if nothing has captured a Service of that name."),
+    "ACMG026": _Entry("error", "Delete the annotation: the controller gives the Service other gateway ports."),
+    "ACMG027": _Entry(
+        "warning",
+        "Change or remove this part. A gateway is on the server's side, as a waypoint is, and its own log is provider `envoy`.",
+    ),
+    "ACMG028": _Entry("warning", "Put both into one Telemetry, or delete this one; the older one holds."),
+    "ACMG029": _Entry("warning", "Correct the name or labels, or create the Service; until then it applies to nothing."),
 }
 
 
@@ -124,6 +135,14 @@ class Reporter:
     def report(self, code: str, about: Resource, field: str, message: str) -> None:
         """Note a finding of the catalogue's `code` about a field of an object."""
         self._found[_diagnostic(code, about.kind, about.meta.namespace, about.meta.name, field, message)] = None
+
+    def repeat(self, findings: Iterable[Diagnostic]) -> None:
+        """Note findings of an earlier reporter."""
+        self._found.update(dict.fromkeys(findings))
+
+    def findings(self) -> tuple[Diagnostic, ...]:
+        """Return what was found, in the order of the first report."""
+        return tuple(self._found)
 
     def diagnostics(self) -> list[Diagnostic]:
         """Return what was found, worst first."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Differences between two configurations, section by section and entry by entry.
 
-Level-triggered: whatever events led there, what is sent on is the difference between what was sent and what should be.
+Level-triggered: whatever events led there, what is sent on is the difference between what was sent and what should be. Sections
+and entries that two configurations share are not looked into.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def diff(old: Specs, new: Specs, version: int) -> SpecsDiff | None:
     for section in _SECTIONS:
         before: Mapping[str, Any] = getattr(old, section)
         after: Mapping[str, Any] = getattr(new, section)
+        if before is after:
+            continue
         setattr(put, section, _changed(before, after))
         if gone := tuple(name for name in before if name not in after):
             removed[section] = gone
@@ -42,8 +45,8 @@ def diff(old: Specs, new: Specs, version: int) -> SpecsDiff | None:
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    # No value of any section is None, so a missing entry differs from all of them.
-    return {name: value for name, value in after.items() if before.get(name) != value}
+    # No value of any section is None, so a missing entry differs from all of them. Most are the same object in both.
+    return {name: value for name, value in after.items() if (known := before.get(name)) is not value and known != value}
 
 
 def apply(specs: Specs, change: SpecsDiff) -> Specs:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from routing.limits import Limits
     from routing.specs import RetryBudgetSpec, RetrySpec
 
-__all__ = ["ResetKind", "ResponseView", "RetryBudget", "RetryPolicy"]
+__all__ = ["DEFAULT_PERCENT", "ResetKind", "ResponseView", "RetryBudget", "RetryPolicy"]
 
 ResetKind: TypeAlias = Literal["connect-failure", "reset", "reset-before-request", "per-try-timeout", "refused-stream"]
 """How a try ended without an answer. `reset-before-request`: before anything of the request was sent."""
@@ -113,17 +113,23 @@ class RetryPolicy:
         return draw * min(((1 << retry_number) - 1) * self._base_s, self._cap_s)
 
 
+DEFAULT_PERCENT = 100 / 6
+"""Retries among the requests in flight: one for five others."""
+
+
 class RetryBudget:
     """Bounds the retries that run at the same time against one cluster.
 
     A share of the requests in flight may be retries, and always at least a few: retries heal single failures and must not
-    multiply the load on a cluster that fails as a whole. Defaults: Envoy RetryBudget, 20 % and 3. `maximum` is the circuit
-    breaker on retries, 0 for none.
+    multiply the load on a cluster that fails as a whole. A budget that a cluster sets is what it is in Envoy, a share of all
+    requests in flight, retries among them. Left alone it is one retry for five requests that are not retried, so
+    that a cluster that fails has 1.2 times the load at most, and at least 3 (Envoy's RetryBudget: 20 %, which is 1.25 times).
+    `maximum` is the circuit breaker on retries, 0 for none.
     """
 
     __slots__ = ("_source", "maximum", "minimum", "percent", "retries")
 
-    def __init__(self, source: ActiveCount, percent: float = 20.0, minimum: int = 3) -> None:
+    def __init__(self, source: ActiveCount, percent: float = DEFAULT_PERCENT, minimum: int = 3) -> None:
         self._source = source
         self.percent = percent
         self.minimum = minimum
@@ -142,7 +148,8 @@ class RetryBudget:
         if spec is not None:
             self.percent, self.minimum, self.maximum = spec.percent, part_of(spec.minimum, workers), 0
         else:
-            self.percent, self.minimum, self.maximum = 20.0, 3, limits.max_retries if limits is not None else 0
+            self.percent, self.minimum = DEFAULT_PERCENT, 3
+            self.maximum = limits.max_retries if limits is not None else 0
 
     def try_acquire(self) -> bool:
         """Reserve a retry; False when the budget is used up. Every True needs one `release`."""

@@ -6,7 +6,7 @@ them (`SpecsDiff`) to every worker; `routing.table` compiles what arrives. Specs
 they hold names and numbers only: no object references, no compiled patterns, no Istio or Kubernetes vocabulary that a worker
 would have to understand again.
 
-There are six sections, each a mapping keyed by name, because the sections change at very different rates: `endpoints` many times
+There are eight sections, each a mapping by name, because the sections change at very different rates: `endpoints` many times
 a second, `virtual_hosts` and `rule_sets` when a person edits something, `listeners` when a Service appears.
 
 How a request finds its rule:
@@ -28,6 +28,7 @@ __all__ = [
     "CandidateSpec",
     "ClusterRef",
     "ClusterSpec",
+    "ComparisonSpec",
     "CorsSpec",
     "DirectResponseSpec",
     "EndpointSpec",
@@ -37,11 +38,13 @@ __all__ = [
     "HeaderOps",
     "IdentitySpec",
     "KeepaliveSpec",
+    "LeftOutSpec",
     "ListenerSpec",
     "LocalitySpec",
     "MatchSpec",
     "MirrorSpec",
     "NamedMatch",
+    "OriginSpec",
     "OutlierSpec",
     "PathMatch",
     "PathRewrite",
@@ -54,6 +57,7 @@ __all__ = [
     "Specs",
     "SpecsDiff",
     "StringMatch",
+    "TelemetrySpec",
     "TlsSpec",
     "VirtualHostSpec",
     "WarmupSpec",
@@ -65,6 +69,15 @@ ROOT_NAMESPACE = "istio-system"
 
 class _Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Base of all specs: immutable, compared by value, absent fields are not sent."""
+
+
+class OriginSpec(_Spec, frozen=True, kw_only=True):
+    """Where something is written: an object and, if not all of it is meant, the field. For explanations; workers pay no heed."""
+
+    kind: str
+    namespace: str
+    name: str
+    field: str = ""
 
 
 class StringMatch(_Spec, frozen=True, kw_only=True):
@@ -239,7 +252,10 @@ class DirectResponseSpec(_Spec, frozen=True, kw_only=True, tag="direct"):
 
 
 class RuleSpec(_Spec, frozen=True, kw_only=True):
-    """One rule. No `matches` means it matches everything. Header operations of the rule level apply to every action."""
+    """One rule. No `matches` means it matches everything. Header operations of the rule level apply to every action.
+
+    `origin` is where it is written, `match_fields` the fields of its `matches`, as far as that is known.
+    """
 
     name: str = ""
     matches: tuple[MatchSpec, ...] = ()
@@ -248,6 +264,15 @@ class RuleSpec(_Spec, frozen=True, kw_only=True):
     response_headers: HeaderOps | None = None
     fault: FaultSpec | None = None
     cors: CorsSpec | None = None
+    origin: OriginSpec | None = None
+    match_fields: tuple[str, ...] = ()
+
+
+class LeftOutSpec(_Spec, frozen=True, kw_only=True):
+    """A rule or match entry that cannot hold here and is therefore no part of a rule set, and why. For explanations."""
+
+    origin: OriginSpec
+    reason: str
 
 
 class RuleSetSpec(_Spec, frozen=True, kw_only=True):
@@ -261,6 +286,7 @@ class RuleSetSpec(_Spec, frozen=True, kw_only=True):
     namespace: str
     rules: tuple[RuleSpec, ...]
     export_to: tuple[str, ...] = ()
+    left_out: tuple[LeftOutSpec, ...] = ()
 
 
 class CandidateSpec(_Spec, frozen=True, kw_only=True):
@@ -383,6 +409,8 @@ class ClusterSpec(_Spec, frozen=True, kw_only=True):
     0 means no limit. Limits are per gateway pod; the data plane divides them over its workers. When every endpoint is ejected
     there is none (503, flag UH), as in Istio.
 
+    `origins`: the objects that shape it, for explanations.
+
     connect_timeout_s: Istio meshConfig.connectTimeout, 10 s. idle_timeout_s: how long an idle pooled connection is kept; common
     servers close at 5 s or more, so 4 s.
     """
@@ -410,6 +438,7 @@ class ClusterSpec(_Spec, frozen=True, kw_only=True):
     max_connection_duration_s: float = 0.0
     keepalive: KeepaliveSpec | None = None
     retry_budget: RetryBudgetSpec | None = None
+    origins: tuple[OriginSpec, ...] = ()
 
 
 class EndpointSpec(_Spec, frozen=True, kw_only=True):
@@ -460,6 +489,31 @@ class ListenerSpec(_Spec, frozen=True, kw_only=True):
     virtual_host: str = ""
 
 
+class ComparisonSpec(_Spec, frozen=True, kw_only=True):
+    """A comparison of how a request ended: its status, 0 when the client left before the answer, or how long it took."""
+
+    of: Literal["status", "duration_s"]
+    operator: Literal["==", "!=", "<", "<=", ">", ">="]
+    value: float
+
+
+class TelemetrySpec(_Spec, frozen=True, kw_only=True):
+    """What is told of requests besides metrics (Telemetry). Key: FQDN of the Service, a namespace, or "" for the mesh; the
+    nearest decides alone.
+
+    Args:
+        logged: whether they are in the access log; None leaves it to the gateway's settings.
+        log_filter: of those that are `logged`: one of these conjunctions must hold; none, no condition.
+        sampling: fraction of requests without a trace context that are traced; None leaves it to the settings.
+        traced: whether there are spans at all.
+    """
+
+    logged: bool | None = None
+    log_filter: tuple[tuple[ComparisonSpec, ...], ...] = ()
+    sampling: float | None = None
+    traced: bool = True
+
+
 class Specs(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A complete configuration. `callers` maps a source IP to a key of `identities`."""
 
@@ -470,6 +524,7 @@ class Specs(msgspec.Struct, kw_only=True, omit_defaults=True):
     endpoints: dict[str, tuple[EndpointSpec, ...]] = {}
     identities: dict[str, IdentitySpec] = {}
     callers: dict[str, str] = {}
+    telemetry: dict[str, TelemetrySpec] = {}
 
 
 class SpecsDiff(msgspec.Struct, kw_only=True, omit_defaults=True):

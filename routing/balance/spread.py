@@ -52,12 +52,16 @@ class Spread(Balancer):
         """Return the member for a hash."""
         return self.groups[bisect(self._bounds, value % _STEPS / _STEPS)].pick_hash(value)
 
+    @property
+    def shares(self) -> list[float]:
+        """The share of each group; together they are 1."""
+        return [high - low for low, high in zip([0.0, *self._bounds], [*self._bounds, 1.0], strict=True)]
+
     def beyond(self, tried: Collection[Endpoint]) -> Balancer:
         """Return a balancer over the groups of which no member was tried; over all when there are none."""
-        shares = [high - low for low, high in zip([0.0, *self._bounds], [*self._bounds, 1.0], strict=True)]
         fresh = [
             (share, group)
-            for share, group in zip(shares, self.groups, strict=True)
+            for share, group in zip(self.shares, self.groups, strict=True)
             if not any(endpoint in tried for endpoint in group.endpoints)
         ]
         return Spread(*zip(*fresh, strict=True)) if fresh else self

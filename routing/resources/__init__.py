@@ -15,10 +15,12 @@ from routing.resources._base import Duration, FieldNote, ObjectMeta, OwnerRefere
 from routing.resources._destination_rule_checks import destination_rule_problems
 from routing.resources._reader import InvalidFieldsError, read
 from routing.resources._service_entry_checks import service_entry_problems
+from routing.resources._telemetry_checks import telemetry_problems
 from routing.resources._virtual_service_checks import virtual_service_problems
 from routing.resources.core import EndpointSlice, Namespace, Pod, Service
 from routing.resources.destination_rule import DestinationRule
 from routing.resources.service_entry import ServiceEntry
+from routing.resources.telemetry import Telemetry
 from routing.resources.virtual_service import VirtualService
 
 if TYPE_CHECKING:
@@ -39,13 +41,14 @@ __all__ = [
     "ResourceError",
     "Service",
     "ServiceEntry",
+    "Telemetry",
     "VirtualService",
     "decode",
     "is_known",
 ]
 
 KINDS: dict[str, type[Resource]] = {
-    kind.kind: kind for kind in (Service, EndpointSlice, Pod, Namespace, VirtualService, DestinationRule, ServiceEntry)
+    kind.kind: kind for kind in (Service, EndpointSlice, Pod, Namespace, VirtualService, DestinationRule, ServiceEntry, Telemetry)
 }
 """The kinds that are read."""
 
@@ -53,6 +56,7 @@ _CHECKS: dict[type[Resource], Callable[[Any], Iterator[Problem]]] = {
     VirtualService: virtual_service_problems,
     DestinationRule: destination_rule_problems,
     ServiceEntry: service_entry_problems,
+    Telemetry: telemetry_problems,
 }
 
 

@@ -6,14 +6,19 @@ Only the fields that routing uses are read; the rest of these large objects is n
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta, field
+from msgspec.structs import force_setattr
 
+from routing import capture
 from routing.resources._base import Fields, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from routing.resources._base import OwnerReference
 
 __all__ = [
     "Endpoint",
@@ -32,7 +37,28 @@ __all__ = [
     "ServiceSpec",
 ]
 
+SHARED = 16_384
+"""Sets of labels, and owners, of which equal ones are one object; as many workloads as a large cluster has."""
+
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+
+
+_NO_ANNOTATIONS: dict[str, str] = {}
+
+
+@lru_cache(maxsize=SHARED)
+def _labels(items: frozenset[tuple[str, str]]) -> dict[str, str]:
+    return dict(sorted(items))
+
+
+@lru_cache(maxsize=SHARED)
+def _owners(owners: tuple[OwnerReference, ...]) -> tuple[OwnerReference, ...]:
+    return owners
+
+
+@lru_cache(maxsize=16)
+def _conditions(conditions: tuple[PodCondition, ...]) -> tuple[PodCondition, ...]:
+    return conditions
 
 
 class _Lenient(Fields, frozen=True, kw_only=True):
@@ -72,9 +98,9 @@ class Service(Resource, frozen=True, kw_only=True):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Its cluster IPs; none when it is headless."""
+        """Its cluster IPs, without repetition; none when it is headless."""
         addresses = self.spec.cluster_ips or (self.spec.cluster_ip,)
-        return tuple(address for address in addresses if address and address != "None")
+        return tuple(dict.fromkeys(address for address in addresses if address and address != "None"))
 
     @property
     def is_alias(self) -> bool:
@@ -128,11 +154,15 @@ class EndpointPort(_Lenient, frozen=True, kw_only=True):
 
 
 class EndpointSlice(Resource, frozen=True, kw_only=True):
-    """Some of a Service's endpoints. The Service is named by the label `kubernetes.io/service-name`."""
+    """Some of a Service's endpoints. Labels name the Service (see routing.capture)."""
 
     kind: ClassVar[str] = "EndpointSlice"
     api_versions: ClassVar[tuple[str, ...]] = ("discovery.k8s.io/v1",)
     unknown: ClassVar[Literal["note", "refuse", "skip"]] = "skip"
+
+    def __post_init__(self) -> None:
+        """Leave out what nobody reads: annotations that change with every endpoint."""
+        force_setattr(self.meta, "annotations", _NO_ANNOTATIONS)
 
     address_type: str = "IPv4"
     endpoints: tuple[Endpoint, ...] = ()
@@ -140,9 +170,17 @@ class EndpointSlice(Resource, frozen=True, kw_only=True):
 
     @property
     def service(self) -> tuple[str, str] | None:
-        """(namespace, name) of its Service, None when it belongs to none."""
-        name = self.meta.labels.get("kubernetes.io/service-name")
-        return (self.meta.namespace, name) if name else None
+        """(namespace, name) of the Service whose endpoints it holds, None when it holds nobody's.
+
+        A slice of a shadow holds those of the captured Service.
+        """
+        return capture.endpoints_of(self.meta)
+
+    @property
+    def shadow(self) -> tuple[str, str] | None:
+        """(namespace, name) of the shadow it belongs to, None when it belongs to none."""
+        name = self.meta.labels.get(capture.SERVICE_NAME_LABEL)
+        return (self.meta.namespace, name) if name and capture.is_shadow(self.meta) else None
 
     def pod_of(self, endpoint: Endpoint) -> tuple[str, str] | None:
         """(namespace, name) of the Pod behind an endpoint, None when the slice does not say."""
@@ -196,6 +234,15 @@ class Pod(Resource, frozen=True, kw_only=True):
 
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    def __post_init__(self) -> None:
+        """Share what the Pods of a workload have in common, and leave out what nobody reads, often most of the object."""
+        meta, status = self.meta, self.status
+        force_setattr(meta, "annotations", _NO_ANNOTATIONS)
+        force_setattr(meta, "labels", _labels(frozenset(meta.labels.items())))
+        force_setattr(meta, "owner_references", _owners(meta.owner_references))
+        if status.conditions:
+            force_setattr(status, "conditions", _conditions(tuple(entry for entry in status.conditions if entry.type == "Ready")))
 
     @property
     def addresses(self) -> tuple[str, ...]:

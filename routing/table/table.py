@@ -89,6 +89,7 @@ class RouteTable:
         "_callers",
         "_hosts",
         "_identities",
+        "_label_dependent",
         "_rule_sets",
         "_users_of_clusters",
         "_users_of_rule_sets",
@@ -115,6 +116,7 @@ class RouteTable:
         self._identities: dict[str, Caller] = {}
         self._callers: dict[str, str] = {}
         self._caller_dependent: set[str] = set()
+        self._label_dependent: set[str] = set()  # clusters whose balancing looks at the labels behind identities
         self._warm: list[CompiledListener] = []  # those with something in their cache
         self._cached = 0
 
@@ -139,6 +141,11 @@ class RouteTable:
         found = self._identities.get(key)
         return found.spec if found is not None else None
 
+    def host_of(self, listener: CompiledListener) -> VirtualHostSpec | None:
+        """Return the host that a listener is for, None for the shared one and for a host that is gone."""
+        found = self._virtual_hosts.get(listener.spec.virtual_host)
+        return found.spec if found is not None else None
+
     # Host values.
 
     def _remember(self, listener: CompiledListener, head: RequestView) -> Find:
@@ -160,6 +167,16 @@ class RouteTable:
 
     def _resolve(self, listener: ListenerSpec, host: bytes, port: int) -> Find:
         """Return what finds the route for a Host value; what depends on the caller's namespace stays open in it."""
+        common, short = self.hosts_for(listener, host, port)
+        find = common.find if common is not None else never
+        return _by_namespace({namespace: virtual_host.find for namespace, virtual_host in short.items()}, find) if short else find
+
+    def hosts_for(
+        self, listener: ListenerSpec, host: bytes, port: int
+    ) -> tuple[CompiledVirtualHost | None, dict[str, CompiledVirtualHost]]:
+        """Return the virtual host that a Host value means to callers in general, and those that it means to callers of certain
+        namespaces.
+        """
         common: CompiledVirtualHost | None
         if listener.port:
             index = self._hosts.get(listener.port, _NO_HOSTS)
@@ -168,8 +185,7 @@ class RouteTable:
             common, short = self._resolve_shared(host, port or _DEFAULT_PORT)
         if common is None:
             common = self._virtual_hosts.get(listener.virtual_host)
-        find = common.find if common is not None else never
-        return _by_namespace({namespace: virtual_host.find for namespace, virtual_host in short.items()}, find) if short else find
+        return common, short
 
     def _resolve_shared(self, host: bytes, port: int) -> tuple[CompiledVirtualHost | None, dict[str, CompiledVirtualHost]]:
         """Look a host up on a port; one that is not there but on a single other port is meant with that."""
@@ -233,7 +249,12 @@ class RouteTable:
                 change.removed_endpoints += cluster.update(())
                 change.clusters_removed.append(cluster)
                 relinked.add(name)
+                self._label_dependent.discard(name)
         for name, spec in put.items():
+            if spec.locality is not None and spec.locality.failover_priority:
+                self._label_dependent.add(name)
+            else:
+                self._label_dependent.discard(name)
             known = self.clusters.get(name)
             if known is not None:
                 known.update_spec(spec)
@@ -260,8 +281,8 @@ class RouteTable:
 
     def _apply_identities(self, diff: SpecsDiff) -> None:
         if diff.put.identities or "identities" in diff.removed:
-            for cluster in self.clusters.values():
-                cluster.forget_labels()
+            for name in self._label_dependent:
+                self.clusters[name].forget_labels()
         changed = False
         for key in diff.removed.get("identities", ()):
             changed |= self._identities.pop(key, None) is not None

@@ -39,15 +39,16 @@ def never(head: RequestView, caller: Caller | None) -> Route | None:
 class CompiledVirtualHost:
     """A host on a port. The object stays for as long as its key exists; `link` gives it new views.
 
-    `name` is the host it stands for, `service` the FQDN of the Service, "unknown" when the host is none.
+    `candidates` are the rule sets that may own it, each behind its rank. `name` is the host it stands for, `service` the FQDN of
+    the Service, "unknown" when the host is none.
     """
 
     __slots__ = (
         "_by_caller",
-        "_candidates",
         "_clusters",
         "_default",
         "_views",
+        "candidates",
         "cluster_names",
         "depends_on_caller",
         "find",
@@ -65,10 +66,10 @@ class CompiledVirtualHost:
     def __init__(self, key: str) -> None:
         self.key = key
         self.cluster_names: set[str] = set()
+        self.candidates: list[tuple[int, CompiledRuleSet]] = []
         self.depends_on_caller = False
         self.find = never
         self._default: CompiledRule | None = None
-        self._candidates: list[tuple[int, CompiledRuleSet]] = []
         self._clusters: Mapping[str, Cluster] = {}
         self._by_caller: dict[Caller | None, Find] = {}
         self._views: dict[tuple[object, ...], Find] = {}
@@ -86,13 +87,13 @@ class CompiledVirtualHost:
     def link(self, rule_sets: Mapping[str, CompiledRuleSet], clusters: Mapping[str, Cluster]) -> None:
         """Forget all views and compile anew from the rule sets and clusters there are."""
         known = [(c.rank, rule_sets[c.rule_set]) for c in self.spec.candidates if c.rule_set in rule_sets]
-        self._candidates = sorted(known, key=lambda candidate: candidate[0])
+        self.candidates = sorted(known, key=lambda candidate: candidate[0])
         self._clusters = clusters
         self._views = {}
         self._by_caller = {}
         default = self._default
-        self.cluster_names = set().union(*(rule_set.cluster_names for _, rule_set in self._candidates))
-        self.depends_on_caller = any(rule_set.depends_on_caller for _, rule_set in self._candidates)
+        self.cluster_names = set().union(*(rule_set.cluster_names for _, rule_set in self.candidates))
+        self.depends_on_caller = any(rule_set.depends_on_caller for _, rule_set in self.candidates)
         if default is not None:
             self.cluster_names |= default.cluster_names
             self.depends_on_caller |= bool(default.namespaces)
@@ -114,7 +115,7 @@ class CompiledVirtualHost:
         return find
 
     def _view_for(self, caller: Caller | None) -> Find:
-        owner, plans = self._choose(caller)
+        owner, plans = self.choose(caller)
         namespaces = set().union(*(rule.namespaces for rule, _ in plans))
         namespace = caller.namespace if caller is not None and caller.namespace in namespaces else ""
         signature = (owner, namespace, *(entry for _, entries in plans for entry in entries))
@@ -123,10 +124,10 @@ class CompiledVirtualHost:
             view = self._views[signature] = self._compile(plans, namespace)
         return view
 
-    def _choose(self, caller: Caller | None) -> tuple[CompiledRuleSet | None, list[_Plan]]:
+    def choose(self, caller: Caller | None) -> tuple[CompiledRuleSet | None, list[_Plan]]:
         """Return the rule set that owns the host for a caller, and what is left of its rules; (None, default) when none does."""
         namespace = caller.namespace if caller is not None else None
-        visible = [(rank, rule_set.visibility(namespace), rule_set) for rank, rule_set in self._candidates]
+        visible = [(rank, rule_set.visibility(namespace), rule_set) for rank, rule_set in self.candidates]
         ordered = sorted(((rank, seen, rule_set) for rank, seen, rule_set in visible if seen is not None), key=lambda c: c[:2])
         for _, _, rule_set in ordered:
             plans = [(rule, tuple(entry for entry in rule.entries if entry.admits(caller))) for rule in rule_set.rules]

@@ -7,6 +7,7 @@ common, as Istio merges what is bound to one gateway, provided that the same nam
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from routing.names import covering_patterns, pattern_rank
@@ -35,9 +36,11 @@ class Candidates:
         self._rule_sets = specs.rule_sets
         self._made: dict[tuple[tuple[Key, ...], int], RuleSetSpec | None] = {}
         self.by_pattern: dict[str, list[_Group]] = {}
+        self._has_wildcards = False
         self._mergeable: dict[tuple[str, frozenset[str]], int] = {}
         for service in sorted(context.store.virtual_services.values(), key=lambda service: service.meta.age):
             self._add(service)
+        self._has_wildcards = any(pattern.startswith("*") for pattern in self.by_pattern)
         self._report_conflicts()
 
     def __repr__(self) -> str:
@@ -90,8 +93,10 @@ class Candidates:
 
     def of(self, name: str, port: int) -> tuple[CandidateSpec, ...]:
         """Return the candidates for a host on a port."""
+        if not self._has_wildcards and name not in self.by_pattern:
+            return ()
         found: dict[str, CandidateSpec] = {}
-        for pattern in covering_patterns(name):
+        for pattern in covering_patterns(name) if self._has_wildcards else (name,):
             for group in self.by_pattern.get(pattern, ()):
                 rule_set = self._rule_set(group, port)
                 # A VirtualService may cover a host twice, by its short name and by a wildcard: the narrower counts.
@@ -104,13 +109,14 @@ class Candidates:
         key = (tuple(service.key for service in group), port)
         if key in self._made:
             return self._made[key]
-        if len(group) == 1:
-            rule_set = translate_rules(self._context, group[0], port)
-        else:
-            parts = [(service, part) for service in group if (part := self._rule_set((service,), port)) is not None]
-            rule_set = parts[0][1] if parts else None
-            if len(parts) > 1:
-                services, rule_sets = zip(*parts, strict=True)
-                rule_set = merge_rules(self._context, services, rule_sets, port)
-        self._made[key] = rule_set
+        rule_set = self._made[key] = self._context.remember("rule set", key, group, partial(self._make, group, port))
         return rule_set
+
+    def _make(self, group: _Group, port: int) -> RuleSetSpec | None:
+        if len(group) == 1:
+            return translate_rules(self._context, group[0], port)
+        parts = [(service, part) for service in group if (part := self._rule_set((service,), port)) is not None]
+        if len(parts) < 2:
+            return parts[0][1] if parts else None
+        services, rule_sets = zip(*parts, strict=True)
+        return merge_rules(self._context, services, rule_sets, port)

@@ -20,6 +20,7 @@ from routing.specs import (
     HashSpec,
     KeepaliveSpec,
     LocalitySpec,
+    OriginSpec,
     OutlierSpec,
     RetryBudgetSpec,
     TlsSpec,
@@ -98,6 +99,7 @@ def cluster_spec(planned: PlannedCluster) -> ClusterSpec:
         service_namespace=about.meta.namespace,
         port=port.number,
         subset=planned.subset.name if planned.subset else "",
+        origins=tuple(OriginSpec(kind="DestinationRule", namespace=key[0], name=key[1]) for key in planned.rule.names),
     )
     own = planned.subset.traffic_policy if planned.subset is not None else None
     blocks = layer(planned.rule.policy, own, port.number)

@@ -64,10 +64,7 @@ class PlacedRule(NamedTuple):
 
 def expand(context: Context, service: VirtualService) -> tuple[PlacedRule, ...]:
     """Return the rules of a VirtualService with its delegates' in place."""
-    found = context.expanded.get(service.key)
-    if found is None:
-        found = context.expanded[service.key] = tuple(_expand(context, service))
-    return found
+    return tuple(_expand(context, service))
 
 
 def _expand(context: Context, service: VirtualService) -> Iterator[PlacedRule]:
@@ -98,7 +95,7 @@ def _delegate(context: Context, service: VirtualService, rule: HTTPRoute, field:
     """Return the VirtualService that a rule delegates to, None when it cannot be used."""
     assert rule.delegate is not None
     key = (rule.delegate.namespace or service.meta.namespace, rule.delegate.name)
-    found = context.store.virtual_services.get(key)
+    found = context.virtual_service(key)
     problem = ""
     if found is None:
         problem = f"there is no VirtualService {'/'.join(key)}"

@@ -32,7 +32,7 @@ def destination_cluster(
     if known is not None:
         return known
     number = destination.port.number if destination.port is not None else port
-    name = context.registry.resolve(destination.host, about.meta.namespace).name
+    name = context.named(destination.host, about.meta.namespace).name
     return cluster_name(number, destination.subset, name), {}
 
 

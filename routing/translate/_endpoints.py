@@ -29,7 +29,18 @@ if TYPE_CHECKING:
     from routing.translate._policies import PlannedCluster
     from routing.translate._registry import Port, Registered
 
-__all__ = ["ADDRESS_TYPES", "Members", "NamedEndpoint", "cluster_endpoints", "cluster_names", "host_members", "resolved"]
+__all__ = [
+    "ADDRESS_TYPES",
+    "Members",
+    "NamedEndpoint",
+    "cluster_endpoints",
+    "cluster_names",
+    "host_members",
+    "resolved",
+    "selected_pods",
+    "selecting_entries",
+    "selects",
+]
 
 ADDRESS_TYPES = frozenset({"IPv4", "IPv6"})
 """Slices of the deprecated type FQDN would need a resolver."""
@@ -70,10 +81,10 @@ def _service_members(store: Store, host: Registered, service: Service, identitie
     members: dict[int, dict[tuple[str, int], _Member]] = {port.number: {} for port in host.ports}
     seen: set[str] = set()
     for slice_ in slices:
-        numbers = {port.name: port.port for port in slice_.ports if port.protocol == "TCP" and port.port is not None}
-        wanted = [(numbers[port.name], members[port.number]) for port in host.ports if port.name in numbers]
         if not slice_.endpoints:
             continue
+        numbers = _port_numbers(store, slice_, host)
+        wanted = [(numbers[port.name], members[port.number]) for port in host.ports if port.name in numbers]
         seen.update(numbers)
         for endpoint in slice_.endpoints:
             _add(store, slice_, endpoint, identities, wanted, is_headless=service.is_headless)
@@ -82,11 +93,29 @@ def _service_members(store: Store, host: Registered, service: Service, identitie
     return Members({number: list(found.values()) for number, found in members.items()}, missing)
 
 
+def _port_numbers(store: Store, slice_: EndpointSlice, host: Registered) -> dict[str, int]:
+    """Return the ports of a slice's endpoints by the names of the host's ports.
+
+    A port that has just been renamed still has its old name in the shadow and its slices; there its number tells which it is.
+    """
+    numbers = {port.name: port.port for port in slice_.ports if port.protocol == "TCP" and port.port is not None}
+    shadow = store.shadows.get(slice_.shadow) if slice_.shadow is not None else None
+    if shadow is not None:
+        old = {port.port: numbers[port.name] for port in shadow.tcp_ports if port.name in numbers}
+        for port in host.ports:
+            if port.name not in numbers and port.number in old:
+                numbers[port.name] = old[port.number]
+    return numbers
+
+
 def _slices(store: Store, service: Service) -> list[EndpointSlice]:
-    """Return a Service's slices of one address family, in a fixed order: a dual-stack Pod is one endpoint, not two."""
+    """Return a Service's slices of one address family, in a fixed order: a dual-stack Pod is one endpoint, not two.
+
+    It is the Service's first family, unless only the other has endpoints.
+    """
     usable = (slice_ for slice_ in store.slices_of(service.key) if slice_.address_type in ADDRESS_TYPES)
     slices = sorted(usable, key=lambda slice_: slice_.meta.name)
-    if len({slice_.address_type for slice_ in slices}) < 2:
+    if len({slice_.address_type for slice_ in slices if slice_.endpoints}) < 2:
         return slices
     primary = "IPv6" if any(":" in address for address in service.addresses[:1]) else "IPv4"
     return [slice_ for slice_ in slices if slice_.address_type == primary]
@@ -139,7 +168,7 @@ def _port_members(store: Store, host: Registered, port: Port, identities: Identi
     assert entry_port is not None
     number = entry_port.target_port or entry_port.number
     if entry.spec.workload_selector is not None:
-        pods = _selected(store, entry)
+        pods = selected_pods(store, entry)
         found = [_pod_member(pod, number, identities) for pod in pods if pod.addresses]
     elif entry.spec.endpoints:
         found = [_entry_member(entry, endpoint, port.name, number, identities) for endpoint in entry.spec.endpoints]
@@ -151,11 +180,23 @@ def _port_members(store: Store, host: Registered, port: Port, identities: Identi
     return list(reversed(unique.values()))
 
 
-def _selected(store: Store, entry: ServiceEntry) -> list[Pod]:
+def selecting_entries(host: Registered) -> list[ServiceEntry]:
+    """Return the ServiceEntries of a host that select Pods."""
+    entries = {id(port.entry): port.entry for port in host.ports if port.entry is not None}
+    return [entry for entry in entries.values() if entry.spec.workload_selector is not None]
+
+
+def selects(entry: ServiceEntry, pod: Pod) -> bool:
+    """Tell whether an entry that selects Pods selects this one."""
+    selector = entry.spec.workload_selector
+    assert selector is not None
+    is_meant = pod.meta.namespace == entry.meta.namespace and selector.labels.items() <= pod.meta.labels.items()
+    return is_meant and pod.is_ready
+
+
+def selected_pods(store: Store, entry: ServiceEntry) -> list[Pod]:
     """Return the Pods that an entry selects, in a fixed order."""
-    assert entry.spec.workload_selector is not None
-    wanted = entry.spec.workload_selector.labels.items()
-    pods = (pod for pod in store.pods_in(entry.meta.namespace) if wanted <= pod.meta.labels.items() and pod.is_ready)
+    pods = (pod for pod in store.pods_in(entry.meta.namespace) if selects(entry, pod))
     return sorted(pods, key=lambda pod: pod.meta.name)
 
 

@@ -12,27 +12,33 @@ from routing.names import is_ip_address, port_protocol
 from routing.translate._endpoints import ADDRESS_TYPES
 
 if TYPE_CHECKING:
+    from routing.diagnostics import Reporter
     from routing.resources import Resource, Service, ServiceEntry
+    from routing.store import Store
     from routing.translate._context import Context
 
-__all__ = ["report_findings"]
+__all__ = ["report_findings", "report_slices"]
 
 _CONSEQUENCES = {
     "budgetInterval": "the budget is a share of the requests active now",
     "caCrl": "revoked certificates are accepted",
     "clientCertificate": "no client certificate is presented",
+    "customTags": "spans have Envoy's tags",
     "credentialName": "certificates are not read from Secrets; the system's authorities hold",
+    "enableIstioTags": "spans have Envoy's tags",
     "exponentialDelay": "no delay is injected",
     "grpcStatus": "no abort is injected",
     "http2Error": "no abort is injected",
     "http2KeepAlive": "endpoints are spoken to in HTTP/1.1",
     "idleTimeout": "for HTTP http.idleTimeout counts",
     "maxConcurrentStreams": "endpoints are spoken to in HTTP/1.1",
+    "metrics": "requests are counted as ever, with all of Istio's labels",
     "network": "all endpoints are taken to be in one network",
     "privateKey": "no client certificate is presented",
     "tcp": "these rules are not used",
     "tls": "these rules are not used",
     "tunnel": "connections are made directly",
+    "useRequestIdForTraceSampling": "what is traced is drawn, or said by the request's trace context",
     "zoneAwareLbSetting": "zones are not balanced",
 }
 
@@ -45,19 +51,30 @@ EXPORT_ANNOTATION = "networking.istio.io/exportTo"
 
 
 def report_findings(context: Context) -> None:
-    """Report what is found in single objects."""
-    report = context.reporter.report
-    for resource in context.store.resources():
-        if resource.notes:
-            _report_notes(context, resource)
+    """Report what is found in single objects other than EndpointSlices."""
+    store, version = context.store, context.memory.versions.get
+    tables = (store.virtual_services, store.destination_rules, store.service_entries, store.telemetries)  # others have no notes
+    for table in tables:
+        for resource in table.values():
+            if resource.notes:
+                _report_notes(context, resource)
+    context.remember("services", "", (version("Service", 0),), lambda: _report_services(context))
+    for entry in store.service_entries.values():
+        _report_entry(context, entry)
+    context.remember("delegates", "", (version("VirtualService", 0),), lambda: _report_unused_delegates(context))
+
+
+def report_slices(store: Store, reporter: Reporter) -> None:
+    """Report what is found in EndpointSlices."""
+    for slice_ in store.endpoint_slices.values():
+        if slice_.address_type not in ADDRESS_TYPES:
+            message = f"addresses of type {slice_.address_type} are not supported; it is left out"
+            reporter.report("ACMG001", slice_, "addressType", message)
+
+
+def _report_services(context: Context) -> None:
     for service in context.store.services.values():
         _report_service(context, service)
-    for entry in context.store.service_entries.values():
-        _report_entry(context, entry)
-    for slice_ in context.store.endpoint_slices.values():
-        if slice_.address_type not in ADDRESS_TYPES:
-            report("ACMG001", slice_, "addressType", f"addresses of type {slice_.address_type} are not supported; it is left out")
-    _report_unused_delegates(context)
 
 
 def _report_notes(context: Context, resource: Resource) -> None:

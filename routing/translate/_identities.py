@@ -17,7 +17,6 @@ from routing.specs import IdentitySpec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from routing.diagnostics import Reporter
     from routing.resources import Pod
     from routing.store import Store
 
@@ -49,12 +48,18 @@ def pod_locality(labels: Mapping[str, str]) -> str:
 
 
 class Identities:
-    """Interns identities. `specs` holds those asked for so far."""
+    """Interns identities. `specs` holds those asked for so far.
 
-    __slots__ = ("_keys", "specs")
+    Args:
+        known: Keys and specs by the id of Pods that were asked for before and are still there; shared by several, so that a
+            Pod which is both caller and endpoint is looked at once.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_keys", "_known", "specs")
+
+    def __init__(self, known: dict[int, tuple[str, IdentitySpec]] | None = None) -> None:
         self._keys: dict[tuple[str, str, str, frozenset[tuple[str, str]]], str] = {}
+        self._known = {} if known is None else known
         self.specs: dict[str, IdentitySpec] = {}
 
     def __repr__(self) -> str:
@@ -62,12 +67,17 @@ class Identities:
 
     def key(self, pod: Pod) -> str:
         """Return the key of a Pod's identity."""
+        known = self._known.get(id(pod))
+        if known is not None:
+            self.specs[known[0]] = known[1]
+            return known[0]
         labels, workload = pod.meta.labels, workload_name(pod)
         content = (pod.meta.namespace, pod.spec.service_account_name, workload, frozenset(labels.items()))
         key = self._keys.get(content)
         if key is None:
             spec = identity_of(pod.meta.namespace, labels, pod.spec.service_account_name, workload)
             key = self._keys[content] = self.intern(spec)
+        self._known[id(pod)] = key, self.specs[key]
         return key
 
     def intern(self, spec: IdentitySpec) -> str:
@@ -98,28 +108,30 @@ def identity_of(namespace: str, labels: Mapping[str, str], service_account: str,
 
 
 def translate_callers(
-    store: Store, identities: Identities, addresses: Iterable[str] | None = None, *, reporter: Reporter | None = None
-) -> dict[str, str]:
-    """Return the identity key of the caller behind each address.
+    store: Store, identities: Identities, addresses: Iterable[str]
+) -> tuple[dict[str, str], dict[str, tuple[Pod, Pod]]]:
+    """Return the identity key of the caller behind each address, and the disputed addresses.
 
     Args:
         store: The objects.
         identities: Where identities are interned.
-        addresses: Only these; one that is missing in the answer belongs to no caller (any more).
-        reporter: Told about addresses that several running Pods claim.
+        addresses: The addresses; one that is missing in the answer belongs to no caller (any more).
+
+    Returns:
+        Keys by address; and by address two running Pods that claim it, first the one that is believed.
     """
-    callers = {}
-    for address in store.addresses() if addresses is None else addresses:
+    callers: dict[str, str] = {}
+    disputed: dict[str, tuple[Pod, Pod]] = {}
+    for address in addresses:
         claims = [pod for pod in store.pods_at(address) if _may_call(pod)]
         if not claims:
             continue
         if len(claims) > 1:
             claims.sort(key=_preference)
-            if reporter is not None and _preference(claims[-2])[:2] == (True, True):
-                other = "/".join(claims[-2].key)
-                reporter.report("ACMG005", claims[-1], "status.podIP", f"{address} is also the address of running Pod {other}")
+            if _preference(claims[-2])[:2] == (True, True):
+                disputed[address] = claims[-1], claims[-2]
         callers[address] = identities.key(claims[-1])
-    return callers
+    return callers, disputed
 
 
 def _may_call(pod: Pod) -> bool:

@@ -7,6 +7,7 @@ and for itself. Conditions on the caller become part of the spec. An entry that 
 
 from __future__ import annotations
 
+from bisect import insort
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from routing.resources.virtual_service import StringMatch as UserMatch
     from routing.translate._context import Context
 
-__all__ = ["MESH", "Ineffective", "bound_gateways", "catches_all", "translate_match"]
+__all__ = ["MESH", "Ineffective", "bound_gateways", "catches_all", "never_holds", "translate_match"]
 
 MESH = "mesh"
 """The gateway that stands for all traffic between Services."""
@@ -53,15 +54,10 @@ def translate_match(
         port: Service port the rule set is for.
         bound: What the VirtualService as a whole is bound to, of what this gateway stands for.
     """
-    if match.port is not None and match.port != port:
-        return None
-    # An entry's own gateways switch its source conditions off, as in Istio (sourceMatchHTTP).
-    if match.gateways and not bound & bound_gateways(context, match.gateways):
-        return None
-    names = [name for name in (*match.headers, *match.without_headers) if name.startswith("@")]
-    if names:
-        message = f"{names[0]} is a claim of a verified token, which this gateway does not have; the match entry never holds"
-        context.reporter.report("ACMG010", about, field, message)
+    reason = never_holds(context, match, port=port, bound=bound)
+    if reason:
+        if reason == _claim(match):
+            context.reporter.report("ACMG010", about, field, f"{reason}; the match entry never holds")
         return None
     if match.stat_prefix:
         context.reporter.report("ACMG021", about, f"{field}.statPrefix", "statPrefix names a statistic of Envoy's")
@@ -80,6 +76,21 @@ def translate_match(
     )
 
 
+def never_holds(context: Context, match: HTTPMatch, *, port: int, bound: frozenset[str]) -> str:
+    """Return why an entry cannot hold on a port, "" if it can. The arguments are those of `translate_match`."""
+    if match.port is not None and match.port != port:
+        return f"it is for port {match.port}"
+    # An entry's own gateways switch its source conditions off, as in Istio (sourceMatchHTTP).
+    if match.gateways and not bound & bound_gateways(context, match.gateways):
+        return f"it is for {', '.join(match.gateways)}"
+    return _claim(match)
+
+
+def _claim(match: HTTPMatch) -> str:
+    names = [name for name in (*match.headers, *match.without_headers) if name.startswith("@")]
+    return f"{names[0]} is a claim of a verified token, which this gateway does not have" if names else ""
+
+
 def catches_all(match: MatchSpec) -> bool:
     """Tell whether an entry holds for every request of every caller."""
     path = match.path
@@ -96,12 +107,13 @@ class Ineffective:
     Two forms are found, those that people write: an entry given twice, and a narrower path after a bare prefix.
     """
 
-    __slots__ = ("_prefixes", "_reporter", "_seen")
+    __slots__ = ("_lengths", "_prefixes", "_reporter", "_seen")
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._seen: dict[bytes, str] = {}
         self._prefixes: dict[str, str] = {}
+        self._lengths: list[int] = []  # of the prefixes, each once, the shortest first: an object may have thousands of long ones
 
     def __repr__(self) -> str:
         return f"<Ineffective {len(self._seen)} entries>"
@@ -116,14 +128,15 @@ class Ineffective:
             self._reporter.report("IST0131", about, field, f"{earlier} before it takes every request that it could match")
         path = bare.path
         if path is not None and path.kind == "prefix" and not path.ignore_case and bare == MatchSpec(path=path):
+            if path.value and len(path.value) not in self._lengths:
+                insort(self._lengths, len(path.value))
             self._prefixes.setdefault(path.value, field)
 
     def _covering(self, path: PathMatch | None) -> str:
         """Return the path of an entry whose bare prefix covers a path, "" if there is none."""
-        if path is None or path.kind == "regex" or path.ignore_case or not self._prefixes:
+        if path is None or path.kind == "regex" or path.ignore_case:
             return ""
-        ends = range(1, len(path.value) + 1)
-        return next((field for end in ends if (field := self._prefixes.get(path.value[:end]))), "")
+        return next((field for end in self._lengths if (field := self._prefixes.get(path.value[:end]))), "")
 
 
 def _path(match: HTTPMatch) -> PathMatch | None:

@@ -19,6 +19,7 @@ from routing.resources import Service
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from routing.names import Key
     from routing.resources import DestinationRule
     from routing.resources.destination_rule import Subset, TrafficPolicy
     from routing.store import Store
@@ -29,17 +30,19 @@ __all__ = ["EffectiveRule", "HostRules", "PlannedCluster", "host_rules", "plan_c
 
 
 class EffectiveRule(NamedTuple):
-    """What one or several DestinationRules for a host amount to."""
+    """What one or several DestinationRules, those with the keys in `names`, for a host amount to."""
 
     policy: TrafficPolicy | None
     subsets: dict[str, Subset]
+    names: tuple[Key, ...] = ()
 
 
 class HostRules(NamedTuple):
-    """The rules of a host: for callers in general, and for those of namespaces that see others."""
+    """The rules of a host: for callers in general, and for those of namespaces that see others; and what they come from."""
 
     base: EffectiveRule
     variants: dict[str, EffectiveRule]
+    sources: tuple[DestinationRule, ...] = ()
 
     def variant_names(self, port: int, subset: str, host: str) -> dict[str, str]:
         """Return each variant's cluster name by namespace."""
@@ -79,7 +82,8 @@ def host_rules(store: Store, options: TranslateOptions, host: Registered) -> Hos
         namespaces.update(entry for entry in rule.spec.export_to if entry not in {".", "*"})
     base = _pick(found, owner, options, None)
     picked = {namespace: _pick(found, owner, options, namespace) for namespace in sorted(namespaces)}
-    return HostRules(_merge(base), {namespace: _merge(rules) for namespace, rules in picked.items() if rules != base})
+    variants = {namespace: _merge(rules) for namespace, rules in picked.items() if rules != base}
+    return HostRules(_merge(base), variants, tuple(rule for _, rule in found))
 
 
 def _pattern(rule: DestinationRule, host: Registered) -> str | None:
@@ -123,12 +127,14 @@ def _merge(rules: Iterable[DestinationRule]) -> EffectiveRule:
     """Merge rules of one host and namespace, oldest first: the first policy, and the first subset of each name."""
     policy: TrafficPolicy | None = None
     subsets: dict[str, Subset] = {}
+    names = []
     for rule in rules:
+        names.append(rule.key)
         if policy is None:
             policy = rule.spec.traffic_policy
         for subset in rule.spec.subsets:
             subsets.setdefault(subset.name, subset)
-    return EffectiveRule(policy, subsets)
+    return EffectiveRule(policy, subsets, tuple(names))
 
 
 def plan_clusters(host: Registered, rules: HostRules) -> Iterator[PlannedCluster]:

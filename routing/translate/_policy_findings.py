@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from routing.names import canonical_host
@@ -31,19 +32,23 @@ class _Level(NamedTuple):
 def report_policies(context: Context) -> None:
     """Report what is found in DestinationRules."""
     for rule in context.store.destination_rules.values():
-        _report_host(context, rule)
-        _report_subsets(context, rule)
-        if rule.spec.workload_selector is not None:
-            message = "rules for some callers of a namespace only are not supported; this one is left out"
-            context.reporter.report("ACMG001", rule, "spec.workloadSelector", message)
-        for level in _levels(rule):
-            _report_level(context, rule, level)
+        context.remember("policies", rule.key, (rule,), partial(_report_rule, context, rule))
+
+
+def _report_rule(context: Context, rule: DestinationRule) -> None:
+    _report_host(context, rule)
+    _report_subsets(context, rule)
+    if rule.spec.workload_selector is not None:
+        message = "rules for some callers of a namespace only are not supported; this one is left out"
+        context.reporter.report("ACMG001", rule, "spec.workloadSelector", message)
+    for level in _levels(rule):
+        _report_level(context, rule, level)
 
 
 def _report_host(context: Context, rule: DestinationRule) -> None:
     report, host = context.reporter.report, canonical_host(rule.spec.host)
     if host.startswith("*"):
-        if not context.registry.has_any(host):
+        if not context.covers_any(host):
             report("IST0174", rule, "spec.host", f"{rule.spec.host} covers no Service or ServiceEntry host")
         return
     named = context.resolve(host, rule, "spec.host")

@@ -34,7 +34,6 @@ __all__ = [
     "exported_to",
     "pod_hosts",
     "register",
-    "sorted_hosts",
 ]
 
 PLAIN_PORT = 80
@@ -69,6 +68,11 @@ class Registered(NamedTuple):
     ports: tuple[Port, ...]
     pod: str = ""
     external: str = ""
+
+    @property
+    def is_headless(self) -> bool:
+        """Whether its pods are hosts too."""
+        return isinstance(self.about, Service) and self.about.is_headless
 
     @property
     def owner(self) -> str:
@@ -131,12 +135,11 @@ def endpoint_hostname(store: Store, slice_: EndpointSlice, endpoint: Endpoint) -
 
 def pod_hosts(store: Store, host: Registered) -> Iterator[Registered]:
     """Yield the hosts of a headless Service's pods, ready or not, in a fixed order."""
-    service = host.about
-    if not isinstance(service, Service) or not service.is_headless:
+    if not host.is_headless:
         return
     names = {
         name
-        for slice_ in store.slices_of(service.key)
+        for slice_ in store.slices_of(host.about.key)
         for endpoint in slice_.endpoints
         if (name := endpoint_hostname(store, slice_, endpoint))
     }
@@ -145,35 +148,53 @@ def pod_hosts(store: Store, host: Registered) -> Iterator[Registered]:
 
 
 class Registry:
-    """The hosts of a store. The mappings are for reading.
+    """The hosts of a store. The mappings are for reading; `in_order` has the hosts, the oldest first.
 
     Args:
         store: The objects.
         domain: The cluster's DNS domain.
-        report: Takes findings (code, object, field, message).
+        report: Takes findings (code, object, field, message); only while the registry is made.
+        earlier: An earlier registry. Hosts that are as they were there are the same objects.
     """
 
-    def __init__(self, store: Store, domain: str, report: Callable[[str, Service | ServiceEntry, str, str], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        domain: str,
+        report: Callable[[str, Service | ServiceEntry, str, str], None],
+        earlier: Registry | None = None,
+    ) -> None:
         self._domain = domain
         self._report = report
         self.hosts: dict[str, Registered] = {}
         self.pods: dict[str, Registered] = {}
         self.aliases: dict[str, Alias] = {}
         self._patterns: set[str] | None = None
+        self._earlier = {**earlier.hosts, **earlier.pods} if earlier is not None else {}
         services = sorted(store.services.values(), key=lambda service: service.meta.age)
         for service in services:
             if not service.is_alias:
-                host = register(service, domain)
+                known = self._earlier.get(service_fqdn(service.key, domain))
+                host = known if known is not None and known.about is service else self._same(register(service, domain))
                 self.hosts[host.name] = host
-                self.pods.update((pod.name, pod) for pod in pod_hosts(store, host))
+                self.pods.update((pod.name, self._same(pod)) for pod in pod_hosts(store, host))
         aliases = {service_fqdn(service.key, domain): service for service in services if service.is_alias}
         for entry in sorted(store.service_entries.values(), key=lambda entry: entry.meta.age):
             self._add_entry(entry, aliases)
         for name, service in aliases.items():
             self._add_alias(name, service, aliases)
+        self._earlier = {}
+        # Services and entries have come in this order; only aliases that lead out of the cluster are Services that came last.
+        has_late = any(host.external for host in self.hosts.values())
+        self.in_order = _by_seniority(self.hosts.values()) if has_late else list(self.hosts.values())
 
     def __repr__(self) -> str:
         return f"<Registry {len(self.hosts)} hosts, {len(self.pods)} pods, {len(self.aliases)} aliases>"
+
+    def _same(self, host: Registered) -> Registered:
+        """Return the earlier object of a host that is as it was."""
+        known = self._earlier.get(host.name)
+        return known if known is not None and known == host else host
 
     def __contains__(self, name: str) -> bool:
         return name in self.hosts or name in self.pods or name in self.aliases
@@ -192,7 +213,9 @@ class Registry:
     def has_any(self, pattern: str) -> bool:
         """Tell whether a pattern covers any name."""
         if self._patterns is None:
-            self._patterns = {wider for name in self.names() for wider in covering_patterns(name)}
+            # Most names share what follows their first label.
+            parents = {f"*.{name.partition('.')[2]}" for name in self.names()}
+            self._patterns = {wider for parent in parents for wider in covering_patterns(parent)}.union(self.names())
         return pattern in self._patterns
 
     def resolve(self, host: str, namespace: str) -> Host:
@@ -212,21 +235,23 @@ class Registry:
 
     def _longer(self, name: str, namespace: str) -> str:
         """Return the full name that a shorter one stands for, "" if there is none."""
-        short = name.removesuffix(".svc")
-        forms = (f"{short}.svc.{self._domain}", f"{name}.{namespace}.svc.{self._domain}")
-        return next((form for form in forms if form in self), "")
+        return next((form for form in self._forms(name, namespace) if form in self), "")
+
+    def _forms(self, name: str, namespace: str) -> tuple[str, str]:
+        return f"{name.removesuffix('.svc')}.svc.{self._domain}", f"{name}.{namespace}.svc.{self._domain}"
 
     def _add_entry(self, entry: ServiceEntry, aliases: dict[str, Service]) -> None:
         ports = tuple(self._entry_ports(entry))
         for index, host in enumerate(entry.spec.hosts):
             field, name = f"spec.hosts[{index}]", canonical_host(host)
             known = self.resolve(name, entry.meta.namespace).found if "." in name else None
-            if name in aliases or (known is not None and isinstance(known.about, Service)):
+            is_alias = name in aliases or any(form in aliases for form in self._forms(name, entry.meta.namespace))
+            if is_alias or (known is not None and isinstance(known.about, Service)):
                 self._report("ACMG019", entry, field, f"{host} is the name of a Service, which goes first")
                 continue
             earlier = self.hosts.get(name)
             if earlier is None:
-                self.hosts[name] = Registered(name, entry, ports)
+                self.hosts[name] = self._same(Registered(name, entry, ports))
                 continue
             taken = {port.number: port.entry for port in earlier.ports}
             for port in ports:
@@ -235,7 +260,7 @@ class Registry:
                     message = f"port {port.number} of {host} belongs to the older ServiceEntry {'/'.join(owner.key)}"
                     self._report("ACMG019", entry, field, message)
             free = tuple(port for port in ports if port.number not in taken)
-            self.hosts[name] = earlier._replace(ports=(*earlier.ports, *free))
+            self.hosts[name] = self._same(earlier._replace(ports=(*earlier.ports, *free)))
 
     def _entry_ports(self, entry: ServiceEntry) -> Iterator[Port]:
         for index, port in enumerate(entry.spec.ports):
@@ -261,12 +286,12 @@ class Registry:
             self._report("ACMG004", service, "spec.externalName", f"there is no Service {target}; it is looked up in DNS")
         if target:
             ports = tuple(Port(port.port, port.name) for port in service.tcp_ports) or (Port(PLAIN_PORT, ""),)
-            self.hosts[name] = Registered(name, service, ports, external=target)
+            self.hosts[name] = self._same(Registered(name, service, ports, external=target))
 
     def _is_service_name(self, name: str) -> bool:
         return service_key(name, self._domain) is not None
 
 
-def sorted_hosts(hosts: Iterable[Registered]) -> list[Registered]:
-    """Return hosts with the oldest first, Services before ServiceEntries: the order in which addresses are given out."""
+def _by_seniority(hosts: Iterable[Registered]) -> list[Registered]:
+    """Return hosts, the oldest first, Services before ServiceEntries: the order in which addresses are given out."""
     return sorted(hosts, key=lambda host: (isinstance(host.about, ServiceEntry), host.about.meta.age))

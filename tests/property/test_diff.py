@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.diff import apply, diff
-from routing.specs import ClusterSpec, EndpointSpec, IdentitySpec, ListenerSpec, RuleSetSpec, Specs, VirtualHostSpec
+from routing.specs import (
+    ClusterSpec,
+    EndpointSpec,
+    IdentitySpec,
+    ListenerSpec,
+    RuleSetSpec,
+    Specs,
+    TelemetrySpec,
+    VirtualHostSpec,
+)
 
 _NAMES = st.sampled_from(["a", "b", "c", "d"])
 _ENDPOINTS = st.builds(EndpointSpec, address=_NAMES, port=st.integers(1, 2), draining=st.booleans())
@@ -21,6 +30,7 @@ SPECS = st.builds(
     endpoints=st.dictionaries(_NAMES, st.lists(_ENDPOINTS, max_size=3).map(tuple)),
     identities=st.dictionaries(_NAMES, st.builds(IdentitySpec, namespace=_NAMES)),
     callers=st.dictionaries(_NAMES, _NAMES),
+    telemetry=st.dictionaries(_NAMES, st.builds(TelemetrySpec, logged=st.none() | st.booleans())),
 )
 
 

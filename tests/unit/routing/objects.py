@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from routing.capture import GATEWAY_PORTS_ANNOTATION, SHADOW_LABEL, SHADOW_OF_LABEL, format_gateway_ports
 from routing.resources import DestinationRule, VirtualService, decode
 from routing.store import Store
 from routing.translate import TranslateOptions, Translation, translate
@@ -32,6 +33,25 @@ def service(name: str, namespace: str = "default", *, created: str = "", ports: 
     ports = [{"appProtocol": "http", **port} for port in (PORTS if ports is None else ports)]
     annotations = spec.pop("annotations", {})
     return make("Service", name, namespace, created=created, annotations=annotations, spec={"ports": ports, **spec})
+
+
+def shadow(
+    of: str, namespace: str = "default", *, name: str = "", ports: Any = None, gateway_ports: Any = None, **meta: Any
+) -> Obj:
+    """The shadow of a captured Service; `gateway_ports` is the annotation, as a map or as it stands."""
+    ports = [{"name": "http", "port": 80}, {"name": "http-alt", "port": 8080}] if ports is None else ports
+    text = gateway_ports if isinstance(gateway_ports, str) else format_gateway_ports(gateway_ports or {})
+    annotations = {} if gateway_ports is None else {GATEWAY_PORTS_ANNOTATION: text}
+    labels = {SHADOW_LABEL: "true"} | ({SHADOW_OF_LABEL: of} if of else {})
+    spec = {"clusterIP": "None", "ports": ports}
+    return make("Service", name or f"{of}-acmg", namespace, labels=labels, annotations=annotations, spec=spec, **meta)
+
+
+def shadow_slice(of: str, *endpoints: Obj, namespace: str = "default", name: str = "", **fields: Any) -> Obj:
+    """A slice of the shadow of a Service."""
+    found = endpoint_slice(f"{of}-acmg", *endpoints, namespace=namespace, name=name, **fields)
+    found["metadata"]["labels"] |= {SHADOW_LABEL: "true", SHADOW_OF_LABEL: of}
+    return found
 
 
 def pod(name: str, ip: str = "", namespace: str = "default", *, phase: str = "Running", **fields: Any) -> Obj:
@@ -81,6 +101,10 @@ def service_entry(name: str, hosts: list[str], namespace: str = "default", *, cr
     spec = {"hosts": hosts, "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}], **spec}
     version = "networking.istio.io/v1"
     return make("ServiceEntry", name, namespace, version=version, created=created, annotations=annotations, spec=spec)
+
+
+def telemetry(name: str = "default", namespace: str = "default", *, created: str = "", **spec: Any) -> Obj:
+    return make("Telemetry", name, namespace, version="telemetry.istio.io/v1", created=created, spec=spec)
 
 
 def to(host: str, subset: str = "", *, weight: int | None = None, port: int = 0, headers: Obj | None = None) -> Obj:

@@ -8,6 +8,7 @@ import pytest
 
 from routing.balance import Maglev
 from routing.cluster import Cluster
+from routing.retry import DEFAULT_PERCENT
 from routing.specs import HashSpec, LocalitySpec, OutlierSpec, RetryBudgetSpec, WarmupSpec
 from tests.unit.routing.table_kit import Head, cluster, endpoint
 
@@ -89,7 +90,7 @@ def test_a_changed_spec_keeps_the_members() -> None:
 def test_the_retry_budget_follows_the_active_requests() -> None:
     web = Cluster(cluster())
     web.active = 100
-    assert [web.retry_budget.try_acquire() for _ in range(21)].count(True) == 20
+    assert [web.retry_budget.try_acquire() for _ in range(21)].count(True) == 17, "one for five others"
 
 
 def test_repr_tells_the_state() -> None:
@@ -345,6 +346,15 @@ def test_limits_and_budget_are_one_workers_part() -> None:
     assert repr(web.limits) == "Limits(connections=3, pending=0, requests=0, retries=1)"
     assert (web.retry_budget.percent, web.retry_budget.minimum, web.retry_budget.maximum) == (50.0, 1, 0)
     web.update_spec(cluster(max_retries=2))
-    assert (web.retry_budget.percent, web.retry_budget.minimum, web.retry_budget.maximum) == (20.0, 3, 1)
+    assert (web.retry_budget.percent, web.retry_budget.minimum, web.retry_budget.maximum) == (DEFAULT_PERCENT, 3, 1)
     web.update_spec(cluster())
     assert (web.limits, web.retry_budget.maximum) == (None, 0)
+
+
+def test_the_balancer_for_a_caller_is_the_one_that_is_asked() -> None:
+    near = Cluster(cluster(locality=LocalitySpec(always=True)))
+    near.update([endpoint("10.0.0.1", locality="r/a/"), endpoint("10.0.0.2", locality="r/b/")])
+    for locality, addresses in (("r/a/", {"10.0.0.1"}), ("r/b/", {"10.0.0.2"}), ("", {"10.0.0.1", "10.0.0.2"})):
+        assert {one.address for one in near.balancer_for(locality, None).endpoints} == addresses
+        picked = {near.pick_for(random.Random(seed), (), None, locality) for seed in range(20)}
+        assert {one.address for one in picked if one is not None} == addresses

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from routing.diagnostics import CATALOGUE
-from routing.resources import DestinationRule, ServiceEntry, VirtualService
+from routing.resources import DestinationRule, ServiceEntry, Telemetry, VirtualService
 from routing.resources._base import Fields
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _fields(struct: type[Fields]) -> Iterator[str]:
             yield from _fields(part)
 
 
-@pytest.mark.parametrize("kind", [VirtualService, DestinationRule, ServiceEntry])
+@pytest.mark.parametrize("kind", [VirtualService, DestinationRule, ServiceEntry, Telemetry])
 def test_every_field_is_in_the_tables(kind: type[Fields]) -> None:
     spec = next(field.type for field in msgspec.structs.fields(kind) if field.name == "spec")
     section = TEXT.split(f"## {kind.__name__}\n")[1].split("\n## ")[0]

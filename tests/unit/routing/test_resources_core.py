@@ -170,3 +170,34 @@ def test_age_orders_by_creation_then_name() -> None:
     objects = [make("Pod", "d", created="2024-01-03"), yaml, make("Pod", "b"), make("Pod", "a", "z"), make("Pod", "a", "y")]
     ordered = sorted((decode(obj) for obj in objects), key=lambda found: found.meta.age)
     assert [found.key for found in ordered] == [("y", "a"), ("z", "a"), ("default", "b"), ("default", "c"), ("default", "d")]
+
+
+def test_pods_share_what_those_of_a_workload_have_in_common_and_keep_nothing_that_nobody_reads() -> None:
+    def one(name: str) -> Pod:
+        found = decode({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": name,
+                "labels": {"version": "v1", "app": "b"},
+                "annotations": {"cni": "large"},
+                "ownerReferences": [{"kind": "ReplicaSet", "name": "b-1"}],
+            },
+            "status": {"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}]},
+        })  # fmt: skip
+        assert isinstance(found, Pod)
+        return found
+
+    first, second = one("p"), one("q")
+    assert first.meta.labels == {"app": "b", "version": "v1"}
+    assert first.meta.labels is second.meta.labels
+    assert first.meta.owner_references is second.meta.owner_references
+    assert first.status.conditions is second.status.conditions
+    assert [(entry.type, entry.status) for entry in first.status.conditions] == [("Ready", "False")]
+    assert not first.is_ready
+    assert first.meta.annotations == {}
+
+
+def test_annotations_of_slices_are_left_out() -> None:
+    meta = {"name": "b-1", "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2024-01-01T00:00:00Z"}}
+    assert decode({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": meta}).meta.annotations == {}

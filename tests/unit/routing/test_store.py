@@ -6,7 +6,18 @@ from __future__ import annotations
 import pytest
 
 from routing.resources import decode
-from tests.unit.routing.objects import destination_rule, endpoint, endpoint_slice, make, pod, service, store, virtual_service
+from tests.unit.routing.objects import (
+    destination_rule,
+    endpoint,
+    endpoint_slice,
+    make,
+    pod,
+    service,
+    shadow,
+    shadow_slice,
+    store,
+    virtual_service,
+)
 
 
 def test_keeps_the_last_version_of_every_kind() -> None:
@@ -21,7 +32,7 @@ def test_keeps_the_last_version_of_every_kind() -> None:
     assert found.get("Pod", "default", "b") is None
     assert len(list(found.resources())) == 3
     assert repr(found) == (
-        "<Store 1 Service, 0 EndpointSlice, 0 Pod, 1 Namespace, 1 VirtualService, 0 DestinationRule, 0 ServiceEntry>"
+        "<Store 1 Service, 0 EndpointSlice, 0 Pod, 1 Namespace, 1 VirtualService, 0 DestinationRule, 0 ServiceEntry, 0 Telemetry>"
     )
     assert found.delete("Service", "default", "b")
     assert not found.delete("Service", "default", "b")
@@ -43,6 +54,39 @@ def test_slices_and_pods_by_service() -> None:
     found.put(decode(endpoint_slice("c", endpoint("10.0.0.1", "p1"), name="b-2")))
     assert found.services_of(("default", "p1")) == {("default", "c")}
     assert list(found.slices_of(("default", "b"))) == []
+
+
+def test_shadows_are_no_services_and_their_slices_are_those_of_the_service_they_stand_for() -> None:
+    found = store(service("b"), shadow("b"), endpoint_slice("b"), shadow_slice("b", endpoint("10.0.0.1", "p1")))
+    assert list(found.services) == [("default", "b")]
+    assert list(found.shadows) == [("default", "b-acmg")]
+    assert found.get("Service", "default", "b-acmg") is found.shadows["default", "b-acmg"]
+    assert [slice_.meta.name for slice_ in found.slices_of(("default", "b"))] == ["b-1", "b-acmg-1"]
+    assert list(found.slices_of(("default", "b-acmg"))) == []
+    assert found.services_of(("default", "p1")) == {("default", "b")}
+    assert len(list(found.resources())) == 4
+    assert "2 Service" in repr(found)
+
+
+def test_a_service_may_become_a_shadow_and_the_reverse() -> None:
+    found = store(service("b-acmg"))
+    found.put(decode(shadow("b")))
+    assert (list(found.services), list(found.shadows)) == ([], [("default", "b-acmg")])
+    found.put(decode(service("b-acmg")))
+    assert (list(found.services), list(found.shadows)) == ([("default", "b-acmg")], [])
+    found.put(decode(shadow("b")))
+    assert found.delete("Service", "default", "b-acmg")
+    assert (found.services, found.shadows) == ({}, {})
+
+
+def test_slices_that_lead_to_gateways_belong_to_nobody() -> None:
+    ours = endpoint_slice("b", endpoint("10.0.0.1", "p1"))
+    ours["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] = "acmg.io"
+    of_shadow = shadow_slice("b", endpoint("10.0.0.1", "p1"))
+    of_shadow["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] = "acmg.io"
+    found = store(service("b"), ours, of_shadow)
+    assert list(found.slices_of(("default", "b"))) == []
+    assert found.services_of(("default", "p1")) == set()
 
 
 def test_pods_by_address_and_namespace() -> None:

@@ -12,6 +12,7 @@ from routing.specs import (
     HashSpec,
     KeepaliveSpec,
     LocalitySpec,
+    OriginSpec,
     OutlierSpec,
     RetryBudgetSpec,
     TlsSpec,
@@ -143,6 +144,7 @@ def test_the_connection_pool() -> None:
         max_retries=9,
         max_requests_per_connection=10,
         idle_timeout_s=11.0,
+        origins=(OriginSpec(kind="DestinationRule", namespace="default", name="dr"),),
     )
     assert _cluster({"connectionPool": {"tcp": {"tcpKeepalive": {}}}}).keepalive == KeepaliveSpec()
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from routing.specs import EndpointSpec
-from routing.translate import pod_identity, translate_endpoints
 from tests.unit.routing.objects import (
     Obj,
     codes,
@@ -17,17 +16,15 @@ from tests.unit.routing.objects import (
     endpoint_slice,
     pod,
     service,
-    store,
     subset,
     translated,
 )
 
 B = "b.default.svc.cluster.local"
-KEY = ("default", "b")
 
 
 def _members(*objects: Obj, cluster: str = f"outbound|80||{B}") -> tuple[EndpointSpec, ...]:
-    return translate_endpoints(store(service("b"), *objects), KEY)[cluster]
+    return translated(service("b"), *objects).specs.endpoints[cluster]
 
 
 def _addresses(*objects: Obj, cluster: str = f"outbound|80||{B}") -> list[str]:
@@ -37,9 +34,8 @@ def _addresses(*objects: Obj, cluster: str = f"outbound|80||{B}") -> list[str]:
 def test_an_endpoint_carries_what_is_known_of_its_pod() -> None:
     objects = (pod("p", "10.0.0.1", uid="pod-uid", labels={"app": "b"}), endpoint_slice("b", endpoint("10.0.0.1", "p", zone="z")))
     (member,) = _members(*objects)
-    identity = pod_identity(store(*objects), ("default", "p"))
-    assert identity is not None
-    assert member == EndpointSpec(address="10.0.0.1", port=8080, identity=identity[0], uid="pod-uid", locality="/z")
+    (identity,) = translated(*objects).specs.identities
+    assert member == EndpointSpec(address="10.0.0.1", port=8080, identity=identity, uid="pod-uid", locality="/z")
     (alternative,) = _members(*objects, cluster=f"outbound|8080||{B}")
     assert alternative.port == 8090
 
@@ -148,7 +144,6 @@ def test_subsets_select_by_the_labels_of_pods() -> None:
     assert _addresses(*objects, cluster=f"outbound|80|v1|{B}@other") == ["10.0.0.2"]
     found = translated(service("b"), *objects)
     assert codes(found) == [("IST0173", "default/dr", "spec.subsets[2].labels")]
-    assert found.specs.endpoints == translate_endpoints(store(service("b"), *objects), KEY)
 
 
 def test_a_service_without_endpoints_has_no_empty_subsets_to_warn_about() -> None:
@@ -158,5 +153,9 @@ def test_a_service_without_endpoints_has_no_empty_subsets_to_warn_about() -> Non
 
 
 def test_a_service_that_is_not_there_has_no_endpoints() -> None:
-    assert translate_endpoints(store(), KEY) == {}
-    assert translate_endpoints(store(service("b", type="ExternalName")), KEY) == {}
+    assert translated(endpoint_slice("b", endpoint("10.0.0.1"))).specs.endpoints == {}
+    alias = service("b", type="ExternalName", externalName="x.test")
+    assert translated(alias, endpoint_slice("b", endpoint("10.0.0.1"))).specs.endpoints == {
+        f"outbound|80||{B}": (),
+        f"outbound|8080||{B}": (),
+    }

@@ -6,15 +6,13 @@ from __future__ import annotations
 import pytest
 
 from routing.specs import IdentitySpec
-from routing.translate import pod_identity, translate_callers
 from routing.translate._identities import Identities
 from tests.unit.routing.objects import Obj, codes, endpoint, endpoint_slice, pod, service, store, translated
 
 
 def _identity(obj: Obj) -> IdentitySpec:
-    found = pod_identity(store(obj), ("default", obj["metadata"]["name"]))
-    assert found is not None
-    return found[1]
+    (found,) = translated(obj).specs.identities.values()
+    return found
 
 
 def _owner(kind: str, name: str, *, controller: bool = True) -> Obj:
@@ -139,20 +137,20 @@ def test_of_two_pods_with_one_address_the_running_and_then_the_younger_counts(lo
     assert codes(found) == [("ACMG005", "default/p", "status.podIP")] * warned
 
 
-def test_callers_at_some_addresses_only() -> None:
-    objects = store(pod("p", "10.0.0.1"), pod("q", "10.0.0.2"), pod("r", "10.0.0.1"))
-    found = translate_callers(objects, ["10.0.0.1", "10.0.0.9"])
-    identity = pod_identity(objects, ("default", "r"))
-    assert identity is not None
-    assert found == {"10.0.0.1": identity[0]}
-    assert pod_identity(objects, ("default", "x")) is None
-
-
 def test_interned_identities_can_be_counted() -> None:
     identities = Identities()
     key = identities.key(store(pod("p", "10.0.0.1")).pods["default", "p"])
     assert repr(identities) == "<Identities 1>"
     assert key in identities.specs
+
+
+def test_a_pod_that_is_known_is_not_looked_at_again() -> None:
+    found = store(pod("p", "10.0.0.1")).pods["default", "p"]
+    known: dict[int, tuple[str, IdentitySpec]] = {}
+    key = Identities(known).key(found)
+    again = Identities(known)
+    assert again.key(found) == key
+    assert again.specs[key] is known[id(found)][1]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from routing.names import CLUSTER_DOMAIN
 from routing.specs import ClusterRef, EndpointSpec, ForwardSpec, IdentitySpec, ListenerSpec, Specs, VirtualHostSpec
 from routing.store import Store
-from routing.translate import NamedEndpoint, Translation, resolved, translate_endpoints
+from routing.translate import NamedEndpoint, Translation, resolved
 from routing.translate._candidates import Candidates
 from routing.translate._context import Context, TranslateOptions
 from routing.translate._registry import Registry
@@ -24,7 +24,6 @@ from tests.unit.routing.objects import (
     rules_of,
     service,
     service_entry,
-    store,
     subset,
     to,
     translated,
@@ -173,7 +172,6 @@ def test_every_pod_of_a_headless_service_is_a_host_with_one_endpoint() -> None:
     members = {name: [member.address for member in found] for name, found in found.specs.endpoints.items()}
     assert members == {f"outbound|80||{DB}": ["10.0.0.1"], f"outbound|80||db-0.{DB}": ["10.0.0.1"], f"outbound|80||db-1.{DB}": []}
     assert found.specs.clusters[f"outbound|80||db-0.{DB}"].service == DB
-    assert translate_endpoints(store(*_stateful()), ("default", "db")) == found.specs.endpoints
     assert codes(found) == []
 
 
@@ -430,3 +428,10 @@ def test_what_holds_hosts_shows_how_many() -> None:
     assert repr(context.registry) == "<Registry 0 hosts, 0 pods, 0 aliases>"
     assert repr(Candidates(context, Specs())) == "<Candidates for 0 host patterns>"
     assert "x" not in Registry(Store(), CLUSTER_DOMAIN, context.reporter.report)
+
+
+def test_an_entry_named_like_an_alias_in_short_goes_last() -> None:
+    alias = service("b", "m", type="ExternalName", externalName="c.default.svc.cluster.local", ports=[])
+    found = translated(service("c"), alias, service_entry("e", ["b.m"], resolution="STATIC", endpoints=[{"address": "10.0.0.1"}]))
+    assert codes(found)[0] == ("ACMG019", "default/e", "spec.hosts[0]")
+    assert "b.m:80" not in found.specs.virtual_hosts

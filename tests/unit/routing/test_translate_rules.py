@@ -223,3 +223,46 @@ def test_what_tells_entries_apart_shows_how_many_it_has_seen() -> None:
     found = Ineffective(Reporter())
     found.check(decoded_vs(virtual_service("vs", ["b"])), MatchSpec(), "spec.http[0].match[0]")
     assert repr(found) == "<Ineffective 1 entries>"
+
+
+def test_rules_and_entries_know_where_they_are_written_and_what_never_holds_is_kept_for_explanations() -> None:
+    http = (
+        {"match": [{"port": 81}], "route": [to("b")]},
+        {"match": [{"gateways": ["ingress"]}, {"uri": {"exact": "/a"}}], "route": [to("b")]},
+        {"match": [{"headers": {"@request.auth.claims.x": {"exact": "1"}}}], "route": [to("b")]},
+        {"route": [to("b")]},
+        {"match": [{"uri": {"exact": "/c"}}], "route": [to("b")]},
+    )
+    rules = translated(service("b"), virtual_service("vs", ["b"], *http)).specs.rule_sets["virtualservice/default/vs@80"]
+    assert [(rule.origin.field if rule.origin else "", rule.match_fields) for rule in rules.rules] == [
+        ("spec.http[1]", ("spec.http[1].match[1]",)),
+        ("spec.http[3]", ()),
+    ]
+    origin = rules.rules[0].origin
+    assert origin is not None
+    assert (origin.kind, origin.namespace, origin.name) == ("VirtualService", "default", "vs")
+    assert [(one.origin.field, one.reason) for one in rules.left_out] == [
+        ("spec.http[0].match[0]", "it is for port 81"),
+        ("spec.http[1].match[0]", "it is for ingress"),
+        ("spec.http[2].match[0]", "@request.auth.claims.x is a claim of a verified token, which this gateway does not have"),
+        ("spec.http[4]", "spec.http[3] takes every request"),
+    ]
+
+
+def test_merged_rules_know_where_they_are_written_too() -> None:
+    narrow = {"match": [{"uri": {"exact": "/a"}}, {"uri": {"prefix": "/"}}], "route": [to("b")]}
+    gateways = ["acmg-gateway"]
+    one = virtual_service("one", ["b"], narrow, created="2024-01-01", gateways=gateways)
+    two = virtual_service("two", ["b"], narrow, created="2024-01-02", gateways=gateways)
+    elsewhere = {"match": [{"port": 9}], "route": [to("b")]}
+    three = virtual_service("three", ["b"], elsewhere, narrow, created="2024-01-03", gateways=gateways)
+    rules = next(one for key, one in translated(service("b"), one, two, three).specs.rule_sets.items() if "+" in key)
+    fields = [(rule.origin.name if rule.origin else "", rule.match_fields) for rule in rules.rules]
+    assert fields == [
+        ("one", ("spec.http[0].match[0]",)),
+        ("two", ("spec.http[0].match[0]",)),
+        ("three", ("spec.http[1].match[0]",)),
+        ("one", ("spec.http[0].match[1]",)),
+    ]
+    assert ("three", "spec.http[0].match[0]") in {(one.origin.name, one.origin.field) for one in rules.left_out}
+    assert all(len(rule.matches) == len(rule.match_fields) for rule in rules.rules)
