@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, get_type_hints
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 from acmgproxy.h1.limits import Limits
 from acmgproxy.io.forwarded import TrustedCallers
@@ -26,9 +28,11 @@ _OPTIONS = {"workers": "--workers", "access_log": "--access-log"}
 """Settings that have options of their own."""
 
 _MAY_BE_ZERO = frozenset({
-    "drain_timeout_s", "linger_timeout_s", "replay_buffer_bytes", "drained_body_bytes", "max_connections", "max_active_requests",
-    "max_requests_per_connection", "max_memory_bytes", "limits.max_chunk_extension_bytes", "limits.max_trailer_bytes",
-    "limits.max_trailers", "limits.max_informational",
+    "drain_accept_s", "drain_timeout_s", "linger_timeout_s", "replay_buffer_bytes", "drained_body_bytes", "max_connections",
+    "max_active_requests", "max_requests_per_connection", "max_memory_bytes", "recycle_after_requests",
+    "recycle_above_memory_bytes", "access_log_min_status",
+    "access_log_slower_than_s", "limits.max_chunk_extension_bytes", "limits.max_trailer_bytes", "limits.max_trailers",
+    "limits.max_informational",
 })  # fmt: skip
 """Where 0 means none, or no limit; any other number must be positive."""
 
@@ -50,7 +54,7 @@ def setting_names() -> dict[str, object]:
     return own | {_LIMITS + one.name: getattr(default.limits, one.name) for one in fields(default.limits)}
 
 
-def parse_settings(assignments: Iterable[str]) -> ProxySettings:
+def parse_settings(assignments: Iterable[str], default: ProxySettings | None = None) -> ProxySettings:
     """Return the defaults with what is assigned; of several values for one setting the last counts.
 
     Raises:
@@ -76,7 +80,7 @@ def parse_settings(assignments: Iterable[str]) -> ProxySettings:
             limits[name.removeprefix(_LIMITS)] = value
         else:
             changes[name] = value
-    default = ProxySettings()
+    default = default if default is not None else ProxySettings()
     return replace(default, **changes, limits=replace(default.limits, **limits))
 
 
@@ -85,6 +89,14 @@ def _parse(name: str, kind: Any, text: str) -> object:
         if not (text.isascii() and text.isdecimal()):
             raise SettingError(name, f"expected a whole number, got {text!r}")
         return _checked(name, int(text))
+    if name == "access_log_format":
+        if text not in get_args(kind):
+            raise SettingError(name, f"expected one of {', '.join(get_args(kind))}, got {text!r}")
+        return text
+    if name == "tracing_endpoint":
+        return _parse_tracing_endpoint(name, text)
+    if name in {"access_log_sampled", "tracing_sampling"}:
+        return _parse_fraction(name, text)
     if kind is float:
         return _checked(name, _parse_seconds(name, text))
     assert name == "trusted_callers", f"no way to read a {kind} from text"
@@ -104,6 +116,29 @@ def _parse_seconds(name: str, text: str) -> float:
     if not 0.0 <= seconds <= _MAX_SECONDS:  # false for NaN as well
         raise SettingError(name, f"expected seconds, at most a year, got {text!r}")
     return seconds
+
+
+def _parse_tracing_endpoint(name: str, text: str) -> str:
+    try:
+        url = urlsplit(text)
+        is_url = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        is_url = False
+    if text and not is_url:
+        raise SettingError(name, f"expected a URL such as http://collector:4318/v1/traces, got {text!r}")
+    if text and find_spec("opentelemetry") is None:
+        raise SettingError(name, "tracing needs OpenTelemetry, which is not installed: pip install 'acmgproxy[otel]'")
+    return text
+
+
+def _parse_fraction(name: str, text: str) -> float:
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = math.nan
+    if not 0.0 <= fraction <= 1.0:  # false for NaN as well
+        raise SettingError(name, f"expected a fraction between 0 and 1, got {text!r}")
+    return fraction
 
 
 def _checked(name: str, value: float) -> float:

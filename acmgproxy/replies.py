@@ -10,9 +10,22 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["Failure", "LocalReply"]
+__all__ = ["Failure", "LocalReply", "join_flags"]
 
 _UPSTREAM = b"upstream connect error or disconnect/reset before headers. reset reason: "
+
+
+_ORDER = (
+    "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH", "DPE",
+    "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR",
+)  # fmt: skip
+"""All of Envoy's response flags, in the order in which it names several (stream_info.h, CoreResponseFlag)."""
+
+
+def join_flags(*flags: str) -> str:
+    """Return flags as one text; "-" and "" are none."""
+    found = {flag for text in flags for flag in text.split(",")} - {"-", ""}
+    return ",".join(sorted(found, key=_ORDER.index)) or "-"
 
 
 class LocalReply(NamedTuple):
@@ -43,6 +56,8 @@ class Failure(Enum):
         502, "UPE", _UPSTREAM + b"protocol error", "upstream_reset_before_response_started{protocol_error}"
     )
     STREAM_IDLE_TIMEOUT = LocalReply(504, "SI", b"stream timeout", "stream_idle_timeout")
+    REQUEST_IDLE_TIMEOUT = LocalReply(408, "SI", b"stream timeout", "stream_idle_timeout")
     REQUEST_TIMEOUT = LocalReply(408, "SI", b"", "request_header_timeout")
+    QUARANTINED = LocalReply(503, "LR", b"request quarantined", "request_quarantined")
     OVERLOADED = LocalReply(503, "OM", b"envoy overloaded", "overload")
     PROTOCOL_ERROR = LocalReply(400, "DPE", b"", "http1.codec_error")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HOP_BY_HOP",
     "NEVER_LISTED",
+    "TRACE_CONTEXT",
     "UNDERSCORED",
     "NameTable",
     "connection_tokens",
@@ -45,6 +46,11 @@ HOP_BY_HOP = frozenset(
     }
 )
 """RFC 9110 section 7.6.1 and the fields of RFC 2616 that old peers still send. Never forwarded in either direction."""
+
+TRACE_CONTEXT = frozenset(
+    {b"traceparent", b"tracestate", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags"}
+)
+"""Fields that carry a trace context (W3C Trace Context, B3). A span of the gateway's own replaces them all."""
 
 NEVER_LISTED = frozenset(
     {

@@ -64,7 +64,7 @@ class Accepting:
         self.paused = False
         self._loop = loop
         self._make_protocol = make_protocol
-        self._all: dict[tuple[str, str, int], Listening] = {}
+        self._all: dict[tuple[str, str, int, int | None], Listening] = {}
         self._closed: set[Listening] = set()
         self._opening: asyncio.Task[None] | None = None
 
@@ -74,8 +74,14 @@ class Accepting:
     def __len__(self) -> int:
         return len(self._all)
 
-    async def add(self, compiled: CompiledListener, name: str, sock: socket.socket) -> None:
+    async def add(self, compiled: CompiledListener, name: str, sock: socket.socket, member: int | None = None) -> None:
         """Accept from a listening socket, now or after the pause.
+
+        Args:
+            compiled: the table's listener.
+            name: its name.
+            sock: owned from here on.
+            member: the worker whose socket it is, None for this one: several may be bound to the same address.
 
         Raises:
             OSError: that is not possible.
@@ -86,15 +92,16 @@ class Accepting:
             self._closed.add(listening)
         else:
             listening.server = await self._serve(listening)
-        self._all[name, address, port] = listening
+        self._all[name, address, port, member] = listening
 
-    def remove(self, name: str, address: str, port: int) -> None:
-        """Close a socket; connections that are open live on."""
-        listening = self._all.pop((name, address, port), None)
+    def remove(self, name: str, address: str, port: int, member: int | None = None) -> Listening | None:
+        """Close a socket and return what was accepted from; connections that are open live on."""
+        listening = self._all.pop((name, address, port, member), None)
         if listening is not None:
             self._closed.discard(listening)
             self._close(listening)
             listening.sock.close()
+        return listening
 
     def pause(self) -> None:
         """Leave new connections in the kernel's queues."""

@@ -49,7 +49,12 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"Deadlines({sum(map(len, self._buckets.values()))} items in {len(self._buckets)} buckets)"
+        return f"Deadlines({self.size} items in {len(self._buckets)} buckets)"
+
+    @property
+    def size(self) -> int:
+        """How many items have a limit."""
+        return sum(map(len, self._buckets.values()))
 
     def wake_by(self, item: Timed, when: float) -> None:
         """See to it that the item is asked at `when` or before."""

@@ -24,9 +24,11 @@ from acmgproxy.h1.build import CONTINUE, local_response
 from acmgproxy.h1.chunked import ChunkedDecoder
 from acmgproxy.h1.errors import HeadError
 from acmgproxy.h1.limits import REMEMBERED_BYTES
+from acmgproxy.h1.recall import Recall
 from acmgproxy.h1.request import CHUNKED, RequestHead, parse_request_head
 from acmgproxy.io.exchange import Exchange
 from acmgproxy.io.forwarded import Forwarded
+from acmgproxy.quarantine import fingerprint
 
 if TYPE_CHECKING:
     from acmgproxy.dataplane import DataPlane
@@ -34,13 +36,24 @@ if TYPE_CHECKING:
     from acmgproxy.io.tries import Tries
     from acmgproxy.io.upstream import Upstream
     from routing.headers import HeaderProgram
+    from routing.specs import VirtualHostSpec
     from routing.table import Caller, CompiledListener
 
-__all__ = ["Downstream"]
+__all__ = ["Downstream", "QuarantinedError"]
 
 _HEAD, _BODY, _BUSY, _LINGER, _TUNNEL = range(5)
 _BY_EXCHANGE, _BY_PIPELINE = 1, 2
 _CARRIAGE_RETURN = 13
+
+_MOST_RECALLS = 2
+"""How often a connection's heads may turn out to be too different from each other until nobody tries to recognise them."""
+
+
+class QuarantinedError(HeadError):
+    """A request has ended workers and is not served (see acmgproxy.quarantine)."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "request quarantined")
 
 
 class Downstream(asyncio.Protocol):
@@ -53,7 +66,7 @@ class Downstream(asyncio.Protocol):
         forwarded: what upstreams are told about the client.
         local_port: Service port the client connected to (on the shared listener, the port itself).
         read_at: monotonic seconds of the last body bytes from the client.
-        requests: how many it has had, where that is limited; worn_out: there may be no more.
+        requests: how many it has had, where that is limited; worn_out: there may be no more, or its listener is gone.
     """
 
     __slots__ = (
@@ -68,6 +81,10 @@ class Downstream(asyncio.Protocol):
         "_left",
         "_parsing",
         "_peername",
+        "_recall",
+        "_recalls_left",
+        "_remote",
+        "_sockname",
         "_state",
         "_unsent",
         "_write_paused",
@@ -110,7 +127,10 @@ class Downstream(asyncio.Protocol):
         self._fresh = True
         self._unsent = 0
         self._peername: tuple[str, int] | None = None
+        self._sockname = self._remote = ""
         self._known_raw = b""
+        self._recall: Recall | None = None
+        self._recalls_left = _MOST_RECALLS
         # per request
         self.exchange: Exchange | None = None
         self.read_at = 0.0
@@ -259,7 +279,7 @@ class Downstream(asyncio.Protocol):
                     break
                 raw, data = found
                 if raw != self._known_raw:
-                    self._known_head = parse_request_head(raw, self.plane.settings.limits)
+                    self._known_head = self._judge(raw)
                     self._known_raw = raw if len(raw) <= REMEMBERED_BYTES else b""
                 data = self._start(self._known_head, data)
                 if not data:
@@ -273,6 +293,31 @@ class Downstream(asyncio.Protocol):
             self._refuse(error)
         finally:
             self._parsing = False
+            if self.plane.noting:
+                self.plane.end_note()
+
+    def _judge(self, raw: bytes) -> RequestHead:
+        """Parse and judge a head that is new to this connection."""
+        plane = self.plane
+        if plane.quarantine and fingerprint(raw) in plane.quarantine:
+            raise QuarantinedError
+        if plane.recorder is not None:
+            plane.recorder.begin(self.default_authority, raw)
+            plane.noting = True
+        limits = plane.settings.limits
+        if self._recall is None and self._recalls_left and self._known_raw:
+            self._recall = Recall.of(self._known_raw, self._known_head)
+        if self._recall is not None:
+            head = self._recall.match(raw, limits)
+            if head is not None:
+                return head
+            self._recall = None  # its client writes several kinds of heads: the next attempt is with this one
+            self._recalls_left -= 1
+        return parse_request_head(raw, limits)
+
+    def forget_head(self) -> None:
+        """Judge the next head even if it is the same again."""
+        self._known_raw = b""
 
     def _take_head(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Split the next head off, or keep what there is of it."""
@@ -307,7 +352,7 @@ class Downstream(asyncio.Protocol):
             self.read_at = now
         if plane.max_requests:
             self.requests += 1
-            self.worn_out = self.requests >= plane.max_requests
+            self.worn_out |= self.requests >= plane.max_requests
         exchange.begin()
         if self._state == _BODY and rest:
             return self._read_body(rest)
@@ -364,18 +409,27 @@ class Downstream(asyncio.Protocol):
         if not responding:
             body = error.reason.encode()
             fields = [(b"content-type", b"text/plain")]
-            self.transport.write(local_response(error.status, fields, body, minor=1, close=True, is_head=False))
+            self.write(local_response(error.status, fields, body, minor=1, close=True, is_head=False))
         self._linger()
+
+    @property
+    def listener_host(self) -> VirtualHostSpec | None:
+        """The host that its listener is for, None where that is no one in particular."""
+        return self.plane.table.host_of(self.listener)
 
     @property
     def remote_address(self) -> str:
         """The client's address and port."""
-        return _address(self._peername)
+        if not self._remote:
+            self._remote = _address(self._peername)
+        return self._remote
 
     @property
     def local_address(self) -> str:
         """The address and port the client connected to."""
-        return _address(self.transport.get_extra_info("sockname"))
+        if not self._sockname:
+            self._sockname = _address(self.transport.get_extra_info("sockname"))
+        return self._sockname
 
     @property
     def peer_address(self) -> tuple[str, int] | None:
@@ -407,6 +461,8 @@ class Downstream(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""
+        if self.plane.outbox.waiting:
+            self.plane.outbox.flush()
         self.transport.write(data)
 
     def write_local(
@@ -425,11 +481,11 @@ class Downstream(asyncio.Protocol):
                 (name, value) for name, _, value in (line.partition(b": ") for line in program.lines.split(b"\r\n")) if name
             ]
         head = exchange.head
-        self.transport.write(local_response(status, fields, body, minor=head.minor, close=close, is_head=head.method == b"HEAD"))
+        self.write(local_response(status, fields, body, minor=head.minor, close=close, is_head=head.method == b"HEAD"))
 
     def send_continue(self) -> None:
         """Ask for the body (RFC 9110 section 10.1.1)."""
-        self.transport.write(CONTINUE)
+        self.write(CONTINUE)
 
     def can_drain_body(self) -> bool:
         """Whether the rest of the request's body is small and on its way, so that reading it is cheaper than a new connection."""
@@ -521,6 +577,7 @@ class Downstream(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close once the client has taken what was written; see `_wait_for_reader`."""
+        self.plane.outbox.flush()
         self.transport.close()
         self._unsent = self.transport.get_write_buffer_size()
         if self._unsent:
@@ -533,6 +590,7 @@ class Downstream(asyncio.Protocol):
             self._close()
             return
         self._unblock(_BY_EXCHANGE | _BY_PIPELINE)
+        self.plane.outbox.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._idle_from_now()

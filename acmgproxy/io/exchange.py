@@ -25,16 +25,18 @@ from acmgproxy.io.heads import downstream_head, switching_head, upstream_head
 from acmgproxy.io.mirror import send_mirrors
 from acmgproxy.io.tries import Tries
 from acmgproxy.io.tunnel import Tunnel
-from acmgproxy.replies import Failure
+from acmgproxy.replies import Failure, join_flags
 from routing.filters import Delayed
 
 if TYPE_CHECKING:
     from acmgproxy.h1.response import ResponseHead
     from acmgproxy.io.upstream import Upstream
     from acmgproxy.replies import LocalReply
+    from acmgproxy.tracing import Traced
     from routing.cluster import Cluster
     from routing.filters import Answer
     from routing.headers import HeaderProgram
+    from routing.specs import VirtualHostSpec
     from routing.table import Destination, Route
 
 __all__ = ["Exchange"]
@@ -53,6 +55,7 @@ class Exchange(Tries, eq=False):
         status, flags, detail: for metrics and the access log.
         received_bytes, sent_bytes: body bytes from and to the client.
         request_deadline: monotonic seconds, 0.0 for none.
+        traced: the request's span, None for most.
     """
 
     finished: bool = False
@@ -74,9 +77,15 @@ class Exchange(Tries, eq=False):
     added_lines: tuple[bytes, ...] = ()
     dropped_names: frozenset[bytes] = frozenset()
     request_id: bytes = b""
+    traced: Traced | None = None
 
     def __repr__(self) -> str:
         return f"Exchange({self.head!r}, attempt={self.attempt}, status={self.status}, flags={self.flags!r})"
+
+    @property
+    def requested_host(self) -> VirtualHostSpec | None:
+        """What was asked for: the host of the route, without one that of the listener, None for no known host."""
+        return self.route.virtual_host.spec if self.route is not None else self.downstream.listener_host
 
     # -- the request
 
@@ -91,11 +100,14 @@ class Exchange(Tries, eq=False):
             plane.counters["overload_requests_shed"] += 1
             self.fail(Failure.OVERLOADED)
             return
-        route = plane.table.match(downstream.listener, head, downstream.caller)
+        self.route = route = plane.table.match(downstream.listener, head, downstream.caller)
+        if plane.tracing is not None:
+            self.traced = plane.trace(self)
         if route is None:
             self.fail(Failure.NO_ROUTE)
             return
-        self.route = route
+        if plane.noting:
+            plane.note_route(route)
         if route.reply is not None:
             status, fields, body = route.reply.render(head, downstream.local_port)
             self.detail = "direct_response"
@@ -237,8 +249,9 @@ class Exchange(Tries, eq=False):
         upstream.begin(self)
         data = upstream_head(self)
         if self.head.body_length:
-            data = self._with_body(data)
-        upstream.transport.write(data)
+            upstream.transport.write(self._with_body(data))
+        else:
+            self.plane.outbox.send(upstream.transport, data)
         route = self.route
         assert route is not None
         if route.mirrors and self.request_done:
@@ -322,6 +335,8 @@ class Exchange(Tries, eq=False):
         self.upstream_time_ms = int(1000 * (now - self.sent_at))
         if cluster.outlier is not None:
             self.report_status(cluster, head.status, now)
+        if head.status >= 500:
+            upstream.pool.failures += 1
         if route.retry.attempts and route.retry.on_status(head.status, head):
             if self.may_retry():
                 upstream.release(clean=complete and self.request_done)
@@ -330,6 +345,8 @@ class Exchange(Tries, eq=False):
                 return
             if self.attempt > route.retry.attempts:
                 self.flags = "URX"
+            elif self.over_budget:
+                self.flags = "UO"
         self._relay(head, body, complete, upstream)
 
     def _relay(self, head: ResponseHead, body: bytes, complete: bool, upstream: Upstream) -> None:
@@ -352,10 +369,11 @@ class Exchange(Tries, eq=False):
         if body:
             data += encode_chunk(body) if self.out_chunked else body
         self.sent_bytes = len(body)
-        downstream.write(data)
         if complete:
+            self.plane.outbox.send(downstream.transport, data)
             self._complete()
             return
+        downstream.write(data)
         self.active_at = self.plane.clock()
         downstream.hold_upstream(upstream)
 
@@ -408,7 +426,7 @@ class Exchange(Tries, eq=False):
         elif self.try_deadline and now >= self.try_deadline:
             self.time_out_try()
         elif now >= self._idle_deadline():
-            self._time_out(Failure.STREAM_IDLE_TIMEOUT)
+            self._time_out(Failure.STREAM_IDLE_TIMEOUT if self.request_done else Failure.REQUEST_IDLE_TIMEOUT)
         return min(self.request_deadline or inf, self.try_deadline or inf, self._idle_deadline())
 
     def _idle_deadline(self) -> float:
@@ -435,7 +453,7 @@ class Exchange(Tries, eq=False):
     def give_up(self, failure: Failure, *, exhausted: bool = False, reason: str = "") -> None:
         """Answer in the upstream's place. `exhausted`: retries were allowed and are used up."""
         reply: LocalReply = failure.value
-        self.flags = reply.flag + ",URX" if exhausted else reply.flag
+        self.flags = join_flags(reply.flag, "URX" if exhausted else "UO" if self.over_budget else "")
         self.detail = f"{reply.detail[:-1]}|{reason}}}" if reason and reply.detail.endswith("}") else reply.detail
         fields = [(b"content-type", b"text/plain")] if reply.body else []
         if failure is Failure.OVERFLOW:
@@ -484,7 +502,7 @@ class Exchange(Tries, eq=False):
     def _finish(self) -> None:
         self.finished = True
         if self.is_delayed:
-            self.flags = "DI" if self.flags == "-" else f"DI,{self.flags}"
+            self.flags = join_flags("DI", self.flags)
         self.end_tries()
         self.plane.record(self)
         self.downstream.on_exchange_finished(self)

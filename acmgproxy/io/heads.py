@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from acmgproxy.h1.build import request_head, response_head
-from acmgproxy.h1.fields import without
+from acmgproxy.h1.fields import TRACE_CONTEXT, without
 
 if TYPE_CHECKING:
     from acmgproxy.h1.response import ResponseHead
@@ -26,6 +26,8 @@ _SERVICE_TIME_LINES = tuple(b"x-envoy-upstream-service-time: %d" % ms for ms in 
 
 _PLACEHOLDER = b"\0"
 """Stands for the request id in a head that is kept; NUL cannot occur in a head."""
+
+_NOTHING: frozenset[bytes] = frozenset()
 
 _MOST_KEPT = 8
 """Destinations for which one remembered head is kept; a route with more of them is rare."""
@@ -42,7 +44,8 @@ def upstream_head(exchange: Exchange) -> bytes:
     assert destination is not None
     if not exchange.request_id:
         exchange.request_id = head.request_id or exchange.plane.new_request_id()
-    if exchange.attempt != 1 or exchange.upgrade or route.rewrite is not None or destination.request_ops is not None:
+    is_plain = route.rewrite is None and destination.request_ops is None and exchange.traced is None
+    if exchange.attempt != 1 or exchange.upgrade or not is_plain:
         return _build_upstream_head(exchange, route, destination, exchange.request_id)
     if head.sent is None:
         head.sent = {}
@@ -76,14 +79,17 @@ def _build_upstream_head(exchange: Exchange, route: Route, destination: Destinat
     if route.timeout_line:
         added.append(route.timeout_line if exchange.attempt == 1 else _timeout_line(exchange, route))
     host = destination.host_rewrite or head.authority or exchange.downstream.default_authority
-    program = destination.request_ops
+    program, drop = destination.request_ops, _NOTHING
+    if exchange.traced is not None:
+        drop = TRACE_CONTEXT
+        added += exchange.traced.lines
     if program is None:
-        return request_head(head, target, host, added)
+        return request_head(head, target, host, added, drop)
     if program.drop:
         added = [line for line in added if line[: line.index(b":")] not in program.drop]
     if program.lines:
         added.append(program.lines[:-2])
-    return request_head(head, target, program.host or host, added, program.drop)
+    return request_head(head, target, program.host or host, added, program.drop | drop)
 
 
 def _timeout_line(exchange: Exchange, route: Route) -> bytes:

@@ -88,7 +88,11 @@ class Mirrored:
             pool.connect(self)
 
     def on_connected(self, upstream: Upstream) -> None:
-        """Send the copy."""
+        """Send the copy, unless the endpoint has left meanwhile."""
+        if upstream.pool.closed:
+            upstream.close()
+            self._drop(upstream.pool.cluster)
+            return
         self._upstream = upstream
         upstream.begin(self)
         upstream.transport.write(self._data)

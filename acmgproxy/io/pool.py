@@ -50,9 +50,13 @@ class Pool:
         idle: open connections without a request, the oldest first.
         open: all of them. connecting: tasks that open one.
         closed: the endpoint has left; connections end with their request.
+        failures: tries that ended with 5xx or without an answer.
     """
 
-    __slots__ = ("_observed_at", "_shortest_s", "address", "closed", "cluster", "connecting", "endpoint", "idle", "open", "plane")
+    __slots__ = (
+        "_ended_requests", "_observed_at", "_shortest_s", "address", "closed", "cluster", "connecting", "endpoint", "failures",
+        "idle", "open", "plane",
+    )  # fmt: skip
 
     def __init__(self, plane: DataPlane, cluster: Cluster, endpoint: Endpoint) -> None:
         self.plane = plane
@@ -63,11 +67,18 @@ class Pool:
         self.open: set[Upstream] = set()
         self.connecting: set[asyncio.Task[None]] = set()
         self.closed = False
+        self.failures = 0
+        self._ended_requests = 0
         self._shortest_s = inf
         self._observed_at = 0.0
 
     def __repr__(self) -> str:
         return f"Pool({self.address[0]}:{self.address[1]}, open={len(self.open)}, idle={len(self.idle)})"
+
+    @property
+    def requests(self) -> int:
+        """What has been sent to the endpoint: tries, and mirrored copies. Connections count it anyway."""
+        return self._ended_requests + sum(upstream.requests for upstream in self.open)
 
     @property
     def idle_timeout_s(self) -> float:
@@ -157,7 +168,9 @@ class Pool:
 
     def on_closed(self, upstream: Upstream) -> None:
         """A connection has ended."""
-        self.open.discard(upstream)
+        if upstream in self.open:
+            self.open.remove(upstream)
+            self._ended_requests += upstream.requests
         if self.cluster.limits is not None:
             self.plane.on_room(self.cluster)
 

@@ -83,7 +83,7 @@ class Shedding:
         plane = self._plane
         before = self.overload.level
         level = self.overload.update(self._read())
-        plane.closes_connections = plane.draining or level >= Level.NO_KEEP_ALIVE
+        plane.closes_connections = plane.leaving or level >= Level.NO_KEEP_ALIVE
         plane.sheds_requests = level >= Level.NO_REQUESTS
         if level > before:
             plane.counters["overloads"] += 1
@@ -141,10 +141,17 @@ class Shedding:
             self._plane.accepting.pause()
 
     def on_connection_lost(self) -> None:
-        """There is room for another connection; while accepting is paused only."""
-        below = self.overload.level < Level.NO_CONNECTIONS
-        if below and len(self._plane.downstreams) <= int(_RESUME_AT * self.accept_limit):
-            self._plane.accepting.resume()
+        """There may be room for another connection; while accepting is paused only.
+
+        Endpoints' connections may have taken the descriptors since the last look, and who is accepted without one is reset.
+        """
+        if self.overload.level < Level.NO_CONNECTIONS and self._has_room():
+            self._read()
+            if self._has_room():
+                self._plane.accepting.resume()
+
+    def _has_room(self) -> bool:
+        return len(self._plane.downstreams) <= int(_RESUME_AT * self.accept_limit)
 
     def _is_full(self) -> bool:
         return len(self._plane.downstreams) >= self.accept_limit

@@ -54,6 +54,7 @@ class Tries(msgspec.Struct, eq=False):
         waiting_for: the pool that was asked for a connection.
         replay: the request body so far, while it is `replayable`; `replay_size` its bytes.
         replayed: the request was sent once more because its pooled connection had been closed.
+        over_budget: another try was wanted, and the cluster had too many under way.
         try_deadline: monotonic seconds, 0.0 for none.
         hash_value: what consistent hashing made of the request, None for nothing.
         trying, budget, backoff: what has to be given back when the tries end.
@@ -77,6 +78,7 @@ class Tries(msgspec.Struct, eq=False):
     replay_size: int = 0
     replayable: bool = True
     replayed: bool = False
+    over_budget: bool = False
     request_done: bool = False
     responding: bool = False
     sent_at: float = 0.0
@@ -179,6 +181,12 @@ class Tries(msgspec.Struct, eq=False):
             upstream.pool.give_back(upstream)
             return
         self.waiting_for = None
+        if upstream.pool.closed:  # the endpoint has left meanwhile: whoever has its address by now is somebody else
+            upstream.close()
+            self.end_try()
+            self.attempt -= 1
+            self.try_endpoint()
+            return
         self._send(upstream)
 
     def on_connect_failed(self, pool: Pool, error: Exception) -> None:
@@ -254,9 +262,11 @@ class Tries(msgspec.Struct, eq=False):
         self.give_up(Failure.UPSTREAM_PROTOCOL_ERROR, reason=reason)
 
     def report_failure(self) -> None:
-        """Tell outlier detection that the endpoint gave no answer: not reached, reset, too slow, no HTTP."""
+        """Note that the endpoint gave no answer (not reached, reset, too slow, no HTTP), and tell outlier detection."""
         cluster, endpoint = self.cluster, self.endpoint
         assert cluster is not None
+        if endpoint is not None and endpoint.pool is not None:
+            endpoint.pool.failures += 1
         if cluster.outlier is None or endpoint is None or endpoint.removed:
             return
         if cluster.outlier.on_local_failure(endpoint, self.plane.clock()):
@@ -285,6 +295,7 @@ class Tries(msgspec.Struct, eq=False):
             return True
         if not cluster.retry_budget.try_acquire():
             self.plane.counters["upstream_retries_over_budget"] += 1
+            self.over_budget = True
             return False
         self.budget = cluster.retry_budget
         return True

@@ -2,21 +2,19 @@
 """/metrics: a collector for prometheus-client that reads the gateway's state when it is scraped.
 
 Nothing is kept in prometheus-client's own counters: the numbers live in the workers, and a scrape takes their sums (`totals`)
-and shows them. Request metrics have Istio's names and labels, with `reporter="waypoint"`, so that dashboards made for Istio work;
-everything of our own begins with `acmg_`. A worker's counter `x` is `acmg_x_total`, its gauge `y` is `acmg_y{worker="0"}`.
+and shows them. Request metrics have Istio's names and labels, with `reporter="waypoint"`, so that dashboards made for Istio
+work; they may be many and have a renderer of their own (`exposition`). What is here is ours, begins with `acmg_`, and its number
+depends on workers and kinds alone, not on traffic or configuration. A worker's counter `x` is `acmg_x_total`, its gauge `y` is
+`acmg_y{worker="0"}`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
-from prometheus_client.utils import floatToGoString
-
-from acmgproxy.metrics.labels import REQUEST_LABELS, Identities, request_labels
-from acmgproxy.stats import BUCKETS_MS, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,11 +23,8 @@ if TYPE_CHECKING:
 
     from acmgproxy.metrics.totals import Totals
     from acmgproxy.slot import WorkerHealth
-    from acmgproxy.stats import SeriesKey
 
 __all__ = ["ConfigFacts", "GatewayCollector", "render"]
-
-_BOUNDS = (*(floatToGoString(bound) for bound in BUCKETS_MS), "+Inf")  # type: ignore[no-untyped-call]
 
 
 class ConfigFacts(NamedTuple):
@@ -59,37 +54,22 @@ class GatewayCollector(Collector):
         *,
         release: str,
         totals: Totals,
-        identities: Identities,
         workers: Sequence[WorkerHealth],
         config: ConfigFacts,
         is_ready: bool,
     ) -> None:
         self._release = release
-        self._series = totals.series()
         self._counters = totals.counters()
         self._gauges = totals.gauges()
-        self._identities = identities
         self._workers = workers
         self._config = config
         self._is_ready = is_ready
 
     def collect(self) -> Iterable[Metric]:
         """Return all metrics."""
-        yield from self._requests()
         yield from self._data_plane()
         yield from self._health()
         yield from self._configuration()
-
-    def _requests(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily("istio_requests", "Requests answered or given up.", labels=REQUEST_LABELS)
-        durations = HistogramMetricFamily(
-            "istio_request_duration_milliseconds", "Time from the request's head to the end of its answer.", labels=REQUEST_LABELS
-        )
-        for labels, series in _by_labels(self._series, self._identities).items():
-            requests.add_metric(labels, series.count)
-            durations.add_metric(labels, _cumulative(series.buckets), series.duration_sum_ms)
-        yield requests
-        yield durations
 
     def _data_plane(self) -> Iterator[Metric]:
         for name, value in sorted(self._counters.items()):
@@ -129,7 +109,15 @@ class GatewayCollector(Collector):
 _WORKER_METRICS: tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str, Callable[[WorkerHealth], float]], ...] = (
     (GaugeMetricFamily, "up", "1 if the worker is up.", lambda worker: worker.is_up),
     (CounterMetricFamily, "restarts", "Times the worker died and was replaced.", lambda worker: worker.restarts),
+    (CounterMetricFamily, "hangs", "Of these, times it hung and was killed.", lambda worker: worker.hangs),
+    (CounterMetricFamily, "recycles", "Times the worker was replaced on purpose.", lambda worker: worker.recycles),
     (GaugeMetricFamily, "config_version", "Configuration the worker's requests see.", lambda worker: worker.version),
+    (
+        GaugeMetricFamily,
+        "config_age_seconds",
+        "Time since the worker took that configuration over, 0 if it has none.",
+        lambda worker: worker.config_age_s,
+    ),
     (GaugeMetricFamily, "silence_seconds", "Time since the worker's last sign of life.", lambda worker: worker.silent_s),
     (
         GaugeMetricFamily,
@@ -144,37 +132,15 @@ _WORKER_METRICS: tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily], str,
 """Metrics of each worker: family, name, text, where the value is."""
 
 
-def render(collector: Collector) -> tuple[bytes, str]:
+def render(*collectors: Collector) -> tuple[bytes, str]:
     """Render in Prometheus' text format; return the text and its content type.
 
     Not in OpenMetrics, where a counter `x_total` and a gauge `x` may not be in one exposition.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
-
-
-def _by_labels(series: Mapping[SeriesKey, Series], identities: Identities) -> dict[tuple[str, ...], Series]:
-    """Add up series whose labels are the same texts: keys are finer than labels."""
-    total: dict[tuple[str, ...], Series] = {}
-    for key, one in series.items():
-        labels = request_labels(key, identities)
-        sum_ = total.get(labels)
-        if sum_ is None:
-            sum_ = total[labels] = Series()
-        sum_.count += one.count
-        sum_.duration_sum_ms += one.duration_sum_ms
-        sum_.buckets = [mine + others for mine, others in zip(sum_.buckets, one.buckets, strict=True)]
-    return total
-
-
-def _cumulative(buckets: Sequence[int]) -> list[tuple[str, float]]:
-    total = 0
-    cumulative: list[tuple[str, float]] = []
-    for bound, count in zip(_BOUNDS, buckets, strict=True):
-        total += count
-        cumulative.append((bound, total))
-    return cumulative
 
 
 def _words(name: str) -> str:

@@ -47,6 +47,9 @@ REQUEST_LABELS = (
 )
 """Names, in the order of what `request_labels` returns."""
 
+MAX_CHARS = 253
+"""Longest value: what Kubernetes and DNS allow for names. Longer ones, which only files can have, are cut."""
+
 MAX_DEPARTED = 10_000
 """Identities remembered after they left. Pods of one workload share an identity, so this covers many rollouts."""
 
@@ -64,7 +67,9 @@ class Identities:
         return f"<Identities present={len(self._present)} departed={len(self._departed)}>"
 
     def update(self, present: Mapping[str, IdentitySpec]) -> None:
-        """Take the identities of a new configuration."""
+        """Take the identities of a new configuration; mostly they are the same as before."""
+        if present is self._present:
+            return
         for key in self._present.keys() - present.keys():
             self._departed.pop(key, None)
             self._departed[key] = self._present[key]
@@ -86,9 +91,9 @@ def request_labels(key: SeriesKey, identities: Identities) -> tuple[str, ...]:
         "waypoint",
         *_workload_labels(identities.get(key.source)),
         *_workload_labels(identities.get(key.destination)),
-        key.service or "unknown",
-        key.service_name or "unknown",
-        key.service_namespace or "unknown",
+        key.service[:MAX_CHARS] or "unknown",
+        key.service_name[:MAX_CHARS] or "unknown",
+        key.service_namespace[:MAX_CHARS] or "unknown",
         "http",
         str(key.status),
         "",
@@ -99,12 +104,12 @@ def request_labels(key: SeriesKey, identities: Identities) -> tuple[str, ...]:
 
 def _workload_labels(identity: IdentitySpec) -> tuple[str, ...]:
     return (
-        identity.workload,
-        identity.namespace,
+        identity.workload[:MAX_CHARS],
+        identity.namespace[:MAX_CHARS],
         "unknown",
-        identity.app,
-        identity.version,
+        identity.app[:MAX_CHARS],
+        identity.version[:MAX_CHARS],
         "unknown" if identity is _UNKNOWN else "Kubernetes",
-        identity.canonical_service,
-        identity.canonical_revision,
+        identity.canonical_service[:MAX_CHARS],
+        identity.canonical_revision[:MAX_CHARS],
     )

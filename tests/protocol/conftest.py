@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from routing.specs import RuleSpec
 
 
-@pytest.fixture
-def make_world() -> Iterator[Callable[..., World]]:
+@pytest.fixture(params=["written at once", "gathered"])
+def make_world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+    """Make worlds, both ways in which messages are written."""
+    if request.param == "gathered":
+        monkeypatch.setattr("acmgproxy.io.outbox.AT_ONCE", 0)
     worlds: list[World] = []
 
     def make(*rules: RuleSpec, **options: Any) -> World:

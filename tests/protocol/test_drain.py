@@ -96,3 +96,61 @@ class TestDrain:
         assert client.take() == relayed(framing=CHUNKED, body=b"3\r\nabc\r\n0\r\n\r\n")
         assert client.transport.lost
         assert task.done()
+
+
+class TestWhileStillAccepting:
+    """From `begin_drain` on until `drain`."""
+
+    def test_a_kept_connection_is_closed_by_its_next_answer_only(self, world: World) -> None:
+        kept = world.client().send(request())
+        world.upstream().feed(answer())
+        assert kept.take() == relayed()
+        world.plane.begin_drain()
+        world.advance(60)
+        assert not kept.ended, "its client may be sending"
+        kept.send(request())
+        world.upstream().feed(answer())
+        assert kept.take() == relayed(end="close")
+        assert kept.ended
+
+    def test_new_connections_are_served_and_closed(self, world: World) -> None:
+        world.plane.begin_drain()
+        new = world.client()
+        world.advance(6)
+        assert not new.ended
+        new.send(request())
+        world.upstream().feed(answer())
+        assert new.take() == relayed(end="close")
+
+    def test_an_answer_that_promised_more_leaves_the_connection_open(self, make_world: Callable[..., World]) -> None:
+        world = make_world(endpoints=0)
+        client = world.client().send(request("POST", "/", "Content-Length: 6", body=b"abc"))
+        world.plane.begin_drain()
+        client.send(b"def")
+        assert client.take() == local("503 Service Unavailable", b"no healthy upstream")
+        assert not client.ended
+        client.send(request())
+        assert client.take() == local("503 Service Unavailable", b"no healthy upstream", end="close")
+
+    def test_load_that_comes_and_goes_does_not_change_that(self, world: World) -> None:
+        world.plane.begin_drain()
+        world.plane.shedding.poll()
+        client = world.client().send(request())
+        world.upstream().feed(answer())
+        assert client.take() == relayed(end="close")
+
+    def test_what_comes_just_before_idle_connections_end_is_served(self, world: World) -> None:
+        kept, silent = world.client().send(request()), world.client().send(request())
+        for upstream in (0, 1):
+            world.upstream(upstream).feed(answer())
+        assert kept.take() == silent.take() == relayed()
+        world.plane.begin_drain()
+        task = world.loop.create_task(world.plane.drain())
+        world.loop.call_soon(kept.protocol.data_received, request())
+        world.loop.settle()
+        assert silent.ended
+        assert not kept.ended
+        world.upstream(1).feed(answer())
+        assert kept.take() == relayed(end="close")
+        kept.transport.feed_eof()
+        assert task.done()

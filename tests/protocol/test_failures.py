@@ -13,6 +13,7 @@ from tests.protocol.world import (
     CHUNKED,
     World,
     answer,
+    attempt_of,
     forwarded,
     local,
     relayed,
@@ -238,9 +239,20 @@ class TestChange:
         world.set_endpoints()
         connection.set_result(None)
         world.loop.settle()
-        world.upstream().feed(answer())
-        assert client.take() == relayed()
+        assert world.upstream().take() == b"", "its address may be somebody else's by now"
         assert world.upstream().lost
+        assert client.take() == local("503 Service Unavailable", b"no healthy upstream")
+
+    def test_one_that_leaves_while_it_is_connected_to_and_another_is_there(self, world: World) -> None:
+        connection = world.hold()
+        client = world.client().send(request())
+        world.set_endpoints(2)
+        connection.set_result(None)
+        world.loop.settle()
+        assert world.upstream(0).lost
+        assert attempt_of(world.upstream(1)) == b"1"
+        world.upstream(1).feed(answer())
+        assert client.take() == relayed()
 
     def test_one_that_leaves_unconnected_and_unwanted(self, world: World) -> None:
         connection = world.hold()

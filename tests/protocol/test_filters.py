@@ -100,7 +100,7 @@ class TestDelay:
         client = world.client().send(request())
         world.advance(2.0)
         assert client.take() == local("503 Service Unavailable", b"no healthy upstream")
-        assert world.counted() == {(503, "DI,UH"): 1}
+        assert world.counted() == {(503, "UH,DI"): 1}
 
     def test_the_client_leaves(self, make_world: Callable[..., World]) -> None:
         world = make_world(faulty(delay_s=2.0))
@@ -136,7 +136,7 @@ class TestDelay:
         assert client.take() == b""
         world.advance(0.2)
         assert client.take() == local("504 Gateway Timeout", b"upstream request timeout")
-        assert world.counted() == {(504, "DI,UT"): 1}
+        assert world.counted() == {(504, "UT,DI"): 1}
 
     def test_a_body_meanwhile(self, make_world: Callable[..., World]) -> None:
         world = make_world(faulty(delay_s=2.0, timeout_s=1.0))

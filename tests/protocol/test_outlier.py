@@ -158,7 +158,7 @@ def test_a_timeout_while_the_client_still_sends_is_not_the_endpoint_s(watched: C
     for _ in range(3):
         client = world.client().send(request("POST", "/", "Content-Length: 9", body=b"abc"))
         world.advance(5.1)
-        assert client.take().startswith(b"HTTP/1.1 504 ")
+        assert client.take().startswith(b"HTTP/1.1 408 ")
     assert not is_ejected(world)
 
 

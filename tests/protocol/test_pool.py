@@ -137,3 +137,15 @@ def test_what_they_say_of_themselves(world: World) -> None:
     assert repr(upstream) == "Upstream(10.0.0.1:8080, idle, requests=1)"
     world.upstream().feed(b"x")
     assert repr(upstream) == "Upstream(10.0.0.1:8080, closing, requests=1)"
+
+
+def test_tries_and_failures_of_an_endpoint_are_counted(world: World) -> None:
+    client = world.client()
+    for status in ("200 OK", "500 Internal Server Error", "404 Not Found"):
+        client.send(request("POST"))
+        world.upstream().feed(answer(status))
+    pool = world.cluster.endpoints[0].pool
+    assert (pool.requests, pool.failures) == (3, 1)
+    client.send(request("POST"))
+    world.upstream().reset()
+    assert (pool.requests, pool.failures, len(pool.open)) == (4, 2, 0), "also once its connection has ended"

@@ -98,7 +98,7 @@ class TestTimeouts:
             client.send(b"x")
         assert client.take() == b""
         world.advance(10.1)
-        assert client.take() == local("504 Gateway Timeout", b"stream timeout")
+        assert client.take() == local("408 Request Timeout", b"stream timeout")
         assert not client.ended, "the rest of the body is small"
         world.advance(5.1)
         assert client.ended

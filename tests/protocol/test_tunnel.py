@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acmgproxy.access_log import AccessLog
+from acmgproxy.access_log import AccessLog, AccessLogOptions
 from routing.specs import ClusterRef, FaultSpec, HeaderOps
 from tests.protocol.world import BEFORE_HEADERS, Client, World, answer, forwarded, local, relayed, request
 from tests.unit.routing.table_kit import forward, rule
@@ -443,7 +443,7 @@ class TestEnd:
 
 def test_what_is_counted_and_logged(make_world: Callable[..., World], tmp_path: Path) -> None:
     world = make_world()
-    world.plane.access_log = log = AccessLog.open(str(tmp_path / "log"))
+    world.plane.access_log = log = AccessLog.open(AccessLogOptions(sink=str(tmp_path / "log")), lambda: 0.0)
     assert log is not None
     client, upstream = open_tunnel(world)
     gauges = world.plane.stats().gauges
@@ -458,7 +458,8 @@ def test_what_is_counted_and_logged(make_world: Callable[..., World], tmp_path: 
     upstream.feed_eof()
     assert world.plane.counters["tunnels_opened"] == 1
     assert world.counted() == {(101, "-"): 1}
-    assert world.plane.stats().series[0].duration_sum_ms == 2500.0
+    ((_, series),) = world.series().items()
+    assert (series.durations_ms.sum, series.request_bytes.sum, series.response_bytes.sum) == (2500.0, 4.0, 7.0)
     log.close()
     line = (tmp_path / "log").read_text()
     assert '"GET / HTTP/1.1" 101 - via_upstream - "-" 4 7 2500 0 ' in line

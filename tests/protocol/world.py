@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from acmgproxy.io.downstream import Downstream
     from acmgproxy.io.exchange import Exchange
-    from acmgproxy.stats import SeriesKey
+    from acmgproxy.stats import SeriesKey, SeriesValue
     from routing.cluster import Cluster, Endpoint
     from routing.specs import RuleSpec
 
@@ -160,9 +160,10 @@ class World:
         self, *rules: RuleSpec, endpoints: int = 1, cluster_options: dict[str, Any] | None = None, **settings: Any
     ) -> None:
         self._patches = ExitStack()
+        self._series: dict[SeriesKey, SeriesValue] = {}
         self._patches.enter_context(mock.patch("acmgproxy.io.pool.socket", FakeSocketModule()))
         self._patches.enter_context(mock.patch("acmgproxy.dataplane.time", return_value=WALL_CLOCK))
-        self._patches.enter_context(mock.patch("acmgproxy.access_log.time", return_value=WALL_CLOCK))
+        self._patches.enter_context(mock.patch("acmgproxy.access_log.lines.time", return_value=WALL_CLOCK))
         self.copies: list[_Copy] = []
         recorded = type("Recorded", (_Copy,), {"made": self.copies})
         self._patches.enter_context(mock.patch("acmgproxy.io.mirror.Mirrored", recorded))
@@ -236,13 +237,18 @@ class World:
     def counted(self) -> dict[tuple[int, str], int]:
         """Return how many requests have been counted by status and flags."""
         counts: dict[tuple[int, str], int] = {}
-        for value in self.plane.stats().series:
+        for value in self.series().values():
             key = (value.key.status, value.key.flags)
             counts[key] = counts.get(key, 0) + value.count
         return counts
 
     def series_keys(self) -> list[SeriesKey]:
-        return [value.key for value in self.plane.stats().series]
+        return list(self.series())
+
+    def series(self) -> dict[SeriesKey, SeriesValue]:
+        """Return all request series. The data plane says only what has changed since it was asked last."""
+        self._series |= {value.key: value for value in self.plane.stats().series}
+        return self._series
 
     def idle(self) -> int:
         """Return how many connections lie in pools."""

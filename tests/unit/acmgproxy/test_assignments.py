@@ -14,6 +14,20 @@ from acmgproxy.settings import ProxySettings
 
 NAMES = setting_names()
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "standalone.md"
+VALUES: dict[str, tuple[str, object]] = {
+    "trusted_callers": ("10.0.0.0/8,::1", ("10.0.0.0/8", "::1")),
+    "access_log_format": ("json", "json"),
+    "access_log_sampled": ("0.25", 0.25),
+    "tracing_endpoint": ("http://collector:4318/v1/traces", "http://collector:4318/v1/traces"),
+    "tracing_sampling": ("0.25", 0.25),
+}
+
+
+def test_tracing_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acmgproxy.assignments.find_spec", lambda name: None)
+    with pytest.raises(SettingError, match=r"pip install 'acmgproxy\[otel\]'"):
+        parse_settings(["tracing_endpoint=http://collector:4318"])
+    assert parse_settings(["tracing_endpoint="]) == ProxySettings()
 
 
 def test_without_assignments_there_are_the_defaults() -> None:
@@ -29,7 +43,7 @@ def test_every_setting_can_be_assigned() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_read_as_what_it_is(name: str) -> None:
     default = NAMES[name]
-    text, value = ("10.0.0.0/8,::1", ("10.0.0.0/8", "::1")) if isinstance(default, tuple) else ("7", type(default)(7))  # type: ignore[call-arg]
+    text, value = VALUES[name] if name in VALUES else ("7", type(default)(7))  # type: ignore[call-arg]
     settings = parse_settings([f"{name}={text}"])
     found = getattr(settings.limits, name.removeprefix("limits.")) if "." in name else getattr(settings, name)
     assert found == value
@@ -46,7 +60,7 @@ def test_several_add_up_and_the_last_counts() -> None:
 @pytest.mark.parametrize(
     ("assignment", "reason"),
     [
-        ("max_conections=5", "setting 'max_conections': there is no such setting; there are trusted_callers"),
+        ("max_conections=5", "setting 'max_conections': there is no such setting; there are access_log_format, "),
         ("max_fields=5", "there is no such setting"),
         ("limits=5", "there is no such setting"),
         ("", "setting '': there is no such setting"),
@@ -64,6 +78,12 @@ def test_several_add_up_and_the_last_counts() -> None:
         ("headers_timeout_s=nan", "expected seconds"),
         ("headers_timeout_s=inf", "expected seconds"),
         ("headers_timeout_s=-1", "expected seconds"),
+        ("access_log_format=xml", "expected one of text, json, got 'xml'"),
+        ("access_log_sampled=1.5", "setting 'access_log_sampled': expected a fraction between 0 and 1, got '1.5'"),
+        ("tracing_endpoint=collector", "expected a URL such as http://collector:4318/v1/traces, got 'collector'"),
+        ("tracing_endpoint=http://[1/", "setting 'tracing_endpoint': expected a URL"),
+        ("tracing_sampling=2", "setting 'tracing_sampling': expected a fraction"),
+        ("access_log_sampled=some", "expected a fraction between 0 and 1, got 'some'"),
         ("trusted_callers=everybody", "setting 'trusted_callers': 'everybody' does not appear"),
     ],
 )

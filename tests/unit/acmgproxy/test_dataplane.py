@@ -52,7 +52,7 @@ class TestCounting:
         stranger = world.client(("10.3.0.1", 1)).send(request())
         stranger.transport.reset()
         world.client().send(b"nonsense\r\n\r\n")
-        series = {value.key: value for value in world.plane.stats().series}
+        series = world.series()
         assert set(series) == {
             key(200, source="caller-v1", destination="web-v1"),
             key(500, source="caller-v1", destination="web-v1"),
@@ -60,8 +60,21 @@ class TestCounting:
             key(400, "DPE", source="caller-v1", **UNKNOWN),
         }
         good = series[key(200, source="caller-v1", destination="web-v1")]
-        assert good.count == sum(good.buckets) == 2
-        assert good.duration_sum_ms == pytest.approx(4.0)
+        assert good.count == sum(good.durations_ms.buckets) == 2
+        assert good.durations_ms.sum == pytest.approx(4.0)
+
+    def test_a_series_that_was_given_up_is_counted_from_the_start(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("acmgproxy.stats.IDLE_S", 60.0)
+        client = world.client()
+        for expected in (None, [key(200, destination="web-v1")]):
+            world.apply(endpoints={"web": (endpoint("10.0.0.1", identity="web-v1"),)})
+            client.send(request("POST", body=b"abc"))
+            world.upstream().feed(answer(body=b"12345"))
+            ((_, series),) = world.series().items()
+            assert (series.count, series.request_bytes.sum, series.response_bytes.sum) == (1, 3.0, 5.0)
+            world.advance(61.0)
+            given_up = world.plane.stats().given_up
+            assert expected is None or [one.status for one in given_up] == [200]
 
     def test_an_endpoint_may_change_its_identity(self, world: World) -> None:
         client = world.client()
@@ -102,9 +115,16 @@ class TestCounting:
             "upstream_idle_connections": 1.0,
             "accepting": 1.0,
             "overload_level": 0.0,
+            "endpoints_ejected": 0.0,
+            "metrics_series": 1.0,
+            "deadlines": 5.0,
+            "clusters": 1.0,
+            "upstream_active_retries": 0.0,
+            "upstream_connecting": 0.0,
+            "upstream_pending_requests": 0.0,
         }
         assert all(isinstance(value, float) for value in stats.counters.values())
-        assert sorted(value for name, value in stats.counters.items() if name.endswith("opened")) == [2.0, 3.0]
+        assert sorted(value for name, value in stats.counters.items() if name.endswith("connections_opened")) == [2.0, 3.0]
 
     def test_what_it_says_of_itself(self, world: World) -> None:
         world.client()
@@ -144,7 +164,9 @@ async def test_it_accepts_until_told_otherwise() -> None:
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(address, port)
     writer.write(request())
-    assert (await reader.readuntil(b"no healthy upstream")).startswith(b"HTTP/1.1 503 "), "open connections live on"
+    last = await reader.read()
+    assert last.startswith(b"HTTP/1.1 503 "), "open connections live on"
+    assert b"connection: close" in last.lower(), "but not for ever: clients are asked to connect to where the address leads now"
     writer.close()
     await writer.wait_closed()
     await plane.drain()
@@ -163,7 +185,7 @@ def test_lines_that_were_lost_are_counted(tmp_path: Path) -> None:
     world = World(access_log=str(tmp_path / "log"))
     log = world.plane.access_log
     assert isinstance(log, AccessLog)
-    log.dropped = 3
+    log._sink.dropped = 3
     assert world.plane.stats().counters["access_log_dropped"] == 3.0
     log.close()
     world.check()

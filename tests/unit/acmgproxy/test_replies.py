@@ -33,10 +33,15 @@ ENVOY = {
         "upstream_reset_before_response_started{protocol_error}",
     ),
     "STREAM_IDLE_TIMEOUT": (504, "SI", b"stream timeout", "stream_idle_timeout"),
+    "REQUEST_IDLE_TIMEOUT": (408, "SI", b"stream timeout", "stream_idle_timeout"),
     "REQUEST_TIMEOUT": (408, "SI", b"", "request_header_timeout"),
     "OVERLOADED": (503, "OM", b"envoy overloaded", "overload"),
     "PROTOCOL_ERROR": (400, "DPE", b"", "http1.codec_error"),
 }
+
+
+OWN = {"QUARANTINED": (503, "LR", b"request quarantined", "request_quarantined")}
+"""What Envoy has nothing like."""
 
 
 @pytest.mark.parametrize("name", ENVOY)
@@ -45,4 +50,4 @@ def test_status_flag_body_and_detail_are_envoy_s(name: str) -> None:
 
 
 def test_none_is_left_out() -> None:
-    assert {failure.name for failure in Failure} == set(ENVOY)
+    assert {failure.name: tuple(failure.value) for failure in Failure} == ENVOY | OWN

@@ -6,7 +6,8 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from acmgproxy.metrics import labels
-from acmgproxy.metrics.collector import ConfigFacts, GatewayCollector, render
+from acmgproxy.metrics.collector import ConfigFacts, GatewayCollector
+from acmgproxy.metrics.exposition import BLOCK_CHARS, CONTENT_TYPE, blocks, request_blocks
 from acmgproxy.metrics.labels import REQUEST_LABELS, Identities, request_labels
 from acmgproxy.metrics.totals import Totals
 from acmgproxy.slot import WorkerHealth
@@ -21,19 +22,18 @@ def key(*, cluster: str = "c1", source: str = "pod", status: int = 200) -> Serie
 
 
 def samples(stats: WorkerStats) -> dict[str, list[tuple[dict[str, str], float]]]:
-    totals, identities = Totals(), Identities()
+    totals = Totals()
     totals.update(0, stats)
-    identities.update({"pod": POD})
+    totals.identities.update({"pod": POD})
     collector = GatewayCollector(
         release="1.2",
         totals=totals,
-        identities=identities,
-        workers=[WorkerHealth(0, True, 77, 3, 2, 0.5, 0.25, 9.0, 1000, 12), WorkerHealth(1, False, 0, 0, 1)],
+        workers=[WorkerHealth(0, True, 77, 3, 2, 0.5, 0.25, 9.0, 1000, 12, 1, 4, 60.0), WorkerHealth(1, False, 0, 0, 1)],
         config=ConfigFacts(3, 1000.0, 1, {"warning": 4}, 5, 6),
         is_ready=True,
     )
-    text, content_type = render(collector)
-    assert content_type.startswith("text/plain; version=0.0.4")
+    assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+    text = b"".join(blocks([collector], totals.snapshot()))
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
@@ -44,8 +44,8 @@ def samples(stats: WorkerStats) -> dict[str, list[tuple[dict[str, str], float]]]
 def series(one: SeriesKey, *durations_ms: float) -> SeriesValue:
     counted = Series()
     for duration_ms in durations_ms:
-        counted.observe(duration_ms)
-    return SeriesValue(one, counted.count, counted.duration_sum_ms, counted.buckets)
+        counted.observe(duration_ms, 3, 700)
+    return SeriesValue(one, counted.count, counted.durations_ms, counted.request_bytes, counted.response_bytes)
 
 
 def test_requests_have_istios_names_and_labels() -> None:
@@ -67,6 +67,16 @@ def test_durations_are_a_cumulative_histogram() -> None:
     assert found["istio_request_duration_milliseconds_sum"][0][1] == 0.7 + 20.0 + 9e9
 
 
+def test_body_sizes_are_histograms_too() -> None:
+    found = samples(WorkerStats(0, [series(key(), 0.7, 20.0)], {}, {}))
+    for name, size, bound in (("request", 3, "5.0"), ("response", 700, "1000.0")):
+        assert found[f"istio_{name}_bytes_sum"][0][1] == 2 * size
+        assert found[f"istio_{name}_bytes_count"][0][1] == 2
+        buckets = {got["le"]: value for got, value in found[f"istio_{name}_bytes_bucket"]}
+        assert min(bucket for bucket, count in buckets.items() if count == 2 and bucket == bound) == bound
+        assert buckets["1.0"] == 0
+
+
 def test_series_with_the_same_labels_are_one() -> None:
     found = samples(WorkerStats(0, [series(key(cluster="c1"), 1.0), series(key(cluster="c2"), 1.0, 1.0)], {}, {}))
     assert [value for _, value in found["istio_requests_total"]] == [3]
@@ -85,6 +95,9 @@ def test_health_and_configuration_are_shown() -> None:
     assert [value for _, value in found["acmg_worker_up"]] == [1.0, 0.0]
     assert [value for _, value in found["acmg_worker_restarts_total"]] == [2.0, 1.0]
     assert found["acmg_worker_resident_memory_bytes"][0] == ({"worker": "0"}, 1000.0)
+    assert [value for _, value in found["acmg_worker_config_age_seconds"]] == [60.0, 0.0]
+    assert found["acmg_worker_hangs_total"][0][1] == 1.0
+    assert found["acmg_worker_recycles_total"][0][1] == 4.0
     assert found["acmg_build_info"] == [({"version": "1.2"}, 1.0)]
     assert found["acmg_config_version"] == [({}, 3.0)]
     assert found["acmg_config_problems"] == [({}, 1.0)]
@@ -114,3 +127,31 @@ def test_the_memory_of_identities_is_bounded() -> None:
     identities.update({str(number): POD for number in range(labels.MAX_DEPARTED + 5)})
     identities.update({})
     assert repr(identities) == f"<Identities present=0 departed={labels.MAX_DEPARTED}>"
+
+
+def counted(number: int) -> dict[tuple[str, ...], Series]:
+    total = {}
+    for each in range(number):
+        one = total[(*("x" * len(REQUEST_LABELS))[:-1], str(each))] = Series()
+        one.observe(3.0)
+    return total
+
+
+def test_blocks_stay_small_however_much_there_is() -> None:
+    assert list(request_blocks({})) == []
+    made = list(request_blocks(counted(1000)))
+    assert len(made) > 10
+    assert max(map(len, made)) < 1.2 * BLOCK_CHARS
+    lines = b"".join(made).decode().splitlines()
+    assert len([line for line in lines if line.startswith("istio_requests_total{")]) == 1000
+    families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert families == [
+        "istio_requests_total", "istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes",
+    ]  # fmt: skip
+
+
+def test_names_with_strange_characters_and_any_length_are_legal() -> None:
+    name = 'a"b\\c\nd' + 1000 * "e"
+    found = samples(WorkerStats(0, [series(SeriesKey("", "", name, "n", "s", "c", 200, "-"), 1.0)], {}, {}))
+    assert found["istio_requests_total"][0][0]["destination_service"] == name[: labels.MAX_CHARS]
+    assert labels.MAX_CHARS < 1000
