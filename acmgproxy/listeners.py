@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from acmgproxy.sockets import AddressError, Bind, SocketGroup, format_address, open_group
+from acmgproxy.sockets import TOO_MANY, AddressError, Bind, SocketGroup, format_address, open_group, room_for_listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,11 +26,19 @@ class Listeners:
     Args:
         workers: members of each group.
         open_socket_group: how to open one (replaced in tests).
+        room: says how many sockets may be opened.
     """
 
-    def __init__(self, workers: int, *, open_socket_group: Callable[[str, int, int], SocketGroup] = open_group) -> None:
+    def __init__(
+        self,
+        workers: int,
+        *,
+        open_socket_group: Callable[[str, int, int], SocketGroup] = open_group,
+        room: Callable[[], int] = room_for_listening,
+    ) -> None:
         self._workers = workers
         self._open = open_socket_group
+        self._room = room
         self._groups: dict[tuple[str, int], SocketGroup] = {}
         self.binds: dict[Bind, SocketGroup] = {}
         """What can be accepted from."""
@@ -46,18 +54,29 @@ class Listeners:
         for place in self._groups.keys() - owners.keys():
             self._groups.pop(place).close()
         binds: dict[Bind, SocketGroup] = {}
+        room = self._room() if len(owners) > len(self._groups) else 0
         for (address, port), bind in owners.items():
             group = self._groups.get((address, port))
             if group is None:
+                if room < self._workers:
+                    errors[bind] = TOO_MANY
+                    continue
                 try:
                     group = self._groups[address, port] = self._open(address, port, self._workers)
                 except AddressError as error:
                     errors[bind] = error.reason
                     continue
+                room -= self._workers
             binds[bind] = group
-        changed = (binds, errors) != (self.binds, self.errors)
+        if (binds, errors) == (self.binds, self.errors):
+            return False  # the mapping stays the same object, by which it is known to be unchanged
         self.binds, self.errors = binds, errors
-        return changed
+        return True
+
+    def close_member(self, worker: int) -> None:
+        """Close our copies of one worker's sockets: nobody accepts from them any more."""
+        for group in self._groups.values():
+            group.members[worker].close()
 
     def close(self) -> None:
         """Close every socket of ours."""

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from acmgproxy.black_box import STACK_SIGNAL
+
 if TYPE_CHECKING:
     import asyncio
     import socket
@@ -65,6 +67,10 @@ class WorkerProcess:
     def kill(self) -> None:
         """End the process at once. Harmless when it has ended already."""
         self._process.kill()
+
+    def dump(self) -> None:
+        """Have the process write its stack into its black box. Harmless when it has ended already."""
+        self._process.send_signal(STACK_SIGNAL)
 
     def _exited(self) -> None:
         self._loop.remove_reader(self._pidfd)

@@ -12,24 +12,29 @@ waits for one. A version that a worker refuses leaves it with the one before, fr
     waiting -> starting --Started--> up --process gone--> waiting (a delay, see acmgproxy.backoff)
                                      up --channel gone--> ending --process gone--> waiting
                                      up --Drain--> draining --process gone--> gone
+
+A worker that is replaced on purpose has two slots for a while, the old one and its successor's (see acmgproxy.recycling). Each
+process has a black box, read when it is over.
 """
 
 from __future__ import annotations
 
-import enum
-import signal
+import contextlib
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from acmgproxy.backoff import RestartBackoff
+from acmgproxy.black_box import BlackBox
 from acmgproxy.channel import Channel, encode_frame
 from acmgproxy.desired import NOTHING, Desired
 from acmgproxy.messages import (
     AddListener,
     Applied,
+    AskEndpoints,
     AskStats,
     Drain,
+    EndpointsReply,
     Heartbeat,
     ListenerAdded,
     ListenerFailed,
@@ -37,18 +42,23 @@ from acmgproxy.messages import (
     Order,
     Rejected,
     RemoveListener,
+    ReplacementWanted,
     Report,
+    SeriesReport,
+    SetLogging,
+    SetQuarantine,
     Start,
     Started,
     StatsReply,
     report_decoder,
 )
 from acmgproxy.process import WORKER_COMMAND, WorkerProcess
+from acmgproxy.slot_state import Exit, Lent, SlotObserver, SlotState, WorkerHealth
 from acmgproxy.sockets import Bind
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from acmgproxy.settings import ProxySettings
     from acmgproxy.sockets import SocketGroup
@@ -62,55 +72,10 @@ MAX_UNANSWERED = 4
 LINGER_S = 2.0
 """How long a process may outlive its end of the channel."""
 
+STACK_S = 0.2
+"""How long a process that hangs gets to write its stack down before it is killed; it takes a millisecond."""
 
-class SlotState(enum.Enum):
-    """Where a slot is in the life of its process."""
-
-    WAITING = "waiting"
-    STARTING = "starting"
-    UP = "up"
-    ENDING = "ending"
-    DRAINING = "draining"
-    GONE = "gone"
-
-
-class Exit(NamedTuple):
-    """How a process ended and what follows. `delay_s` is None when no replacement follows."""
-
-    pid: int
-    returncode: int
-    lived_s: float
-    delay_s: float | None
-
-    @property
-    def reason(self) -> str:
-        """Describe the end for people."""
-        return f"killed by {signal.Signals(-self.returncode).name}" if self.returncode < 0 else f"exit code {self.returncode}"
-
-
-class WorkerHealth(NamedTuple):
-    """One worker slot, as operators see it. `silent_s` is the time since its last sign of life."""
-
-    number: int
-    is_up: bool
-    pid: int
-    version: int
-    restarts: int
-    silent_s: float = 0.0
-    loop_lag_s: float = 0.0
-    cpu_s: float = 0.0
-    rss_bytes: int = 0
-    open_files: int = 0
-
-
-class SlotObserver(Protocol):
-    """Who wants to know what happens in a slot."""
-
-    def on_report(self, slot: WorkerSlot, report: Report) -> None:
-        """Note a report the slot has taken in."""
-
-    def on_exit(self, slot: WorkerSlot, end: Exit) -> None:
-        """Note that the slot's process is gone."""
+_NOTHING_LENT: Mapping[Lent, SocketGroup] = {}
 
 
 class _Change(NamedTuple):
@@ -125,11 +90,17 @@ class WorkerSlot:
     """One worker position of the supervisor.
 
     Args:
-        index: its number, which is also its member of every socket group.
+        index: the worker's number, which is also its member of every socket group.
         loop: event loop of the supervisor.
         settings: handed to the worker.
         observer: told of reports and ends.
         command: the worker program.
+
+    Attributes:
+        desired, lent, quarantine: what its process shall have: configuration and sockets; sockets of others; heads not to serve.
+        number: under which its counters are kept; the worker's number as long as it has the worker's place.
+        is_away: it is in a crash loop, and does not accept.
+        restarts, hangs, recycles: see WorkerHealth.
     """
 
     def __init__(
@@ -143,8 +114,12 @@ class WorkerSlot:
     ) -> None:
         self.index = index
         self.state = SlotState.WAITING
+        self.number = index
         self.desired = Desired()
-        self.restarts = 0
+        self.lent = _NOTHING_LENT
+        self.quarantine: list[bytes] = []
+        self.is_away = False
+        self.restarts = self.hangs = self.recycles = 0
         self._loop = loop
         self._settings = settings
         self._observer = observer
@@ -162,10 +137,15 @@ class WorkerSlot:
         self._started_at = 0.0
         self._sent: tuple[Specs, int] = (NOTHING, 0)
         self._applied: tuple[Specs, int] = (NOTHING, 0)
+        self._applied_at = 0.0
         self._unanswered: deque[_Change] = deque()
         self._is_out_of_step = False
         self._told: Specs | None = None
         self._offered: dict[Bind, SocketGroup] = {}
+        self._offered_all: Mapping[Bind, SocketGroup] | None = None
+        self._borrowed: dict[Lent, SocketGroup] = {}
+        self._black_box: BlackBox | None = None
+        self._is_hung = False
         self.refused = ""
         self.bound: set[Bind] = set()
         self.listener_errors: dict[Bind, str] = {}
@@ -191,9 +171,29 @@ class WorkerSlot:
         return self.state is SlotState.UP and self._told is self.desired.specs and not self._unanswered and not self.refused
 
     @property
+    def applied(self) -> Specs:
+        """The configuration its requests see, itself."""
+        return self.desired.specs if self.has_applied else self._applied[0]
+
+    @property
     def is_current(self) -> bool:
         """Whether it also accepts from every desired address."""
         return self.has_applied and self.bound >= self.desired.binds.keys()
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it also accepts from every desired address, or has said why not."""
+        return self.has_applied and (self.bound | self.listener_errors.keys()) >= self.desired.binds.keys()
+
+    @property
+    def has_served(self) -> bool:
+        """Whether its process has come so far as to apply a configuration."""
+        return self._applied[1] > 0
+
+    @property
+    def age_s(self) -> float:
+        """Time since its process was started."""
+        return self._loop.time() - self._started_at
 
     @property
     def silent_s(self) -> float:
@@ -204,6 +204,9 @@ class WorkerSlot:
         """Describe the slot."""
         is_up = self.state is SlotState.UP
         health = WorkerHealth(self.index, is_up, self.pid or 0, self.version, self.restarts, self.silent_s)
+        health = health._replace(hangs=self.hangs, recycles=self.recycles)
+        if self._applied[1]:
+            health = health._replace(config_age_s=self._loop.time() - self._applied_at)
         if self.heartbeat is None:
             return health
         beat = self.heartbeat
@@ -217,6 +220,7 @@ class WorkerSlot:
         self.state = SlotState.STARTING
         self._started_at = self._last_sign_at = self._loop.time()
         try:
+            self._black_box = box = BlackBox()
             ours, theirs = socket.socketpair()
         except OSError as error:
             self._end(pid=0, returncode=error.errno or 1)
@@ -228,22 +232,83 @@ class WorkerSlot:
             self._end(pid=0, returncode=error.errno or 1)
             return
         self._channel = Channel(self._loop, ours, self._decoder, on_message=self._on_report, on_close=self._on_channel_end)
-        self._send(Start(worker_id=self.index, settings=self._settings))
+        self._channel.send(encode_frame(Start(worker_id=self.index, settings=self._settings), fds=1), [box.fd])
+        if self.quarantine:
+            self._send(SetQuarantine(self.quarantine))
+
+    def inherit(self, old: WorkerSlot) -> None:
+        """Take the place of another slot of this worker, with what has been counted there."""
+        self.restarts, self.hangs, self.recycles = old.restarts, old.hangs, old.recycles + 1
+        self.number, old.number = old.number, self.number
+
+    def set_quarantine(self, heads: list[bytes]) -> None:
+        """Have the worker serve no request with these heads."""
+        self.quarantine = heads
+        if self._channel is not None:
+            self._send(SetQuarantine(heads))
+
+    def set_logging(self, order: SetLogging) -> bool:
+        """Have the worker log so; return whether there is anyone to tell. One that is starting is told when it has started."""
+        if self._channel is None or self.state is SlotState.STARTING:
+            return False
+        self._send(order)
+        return True
+
+    def forgive(self) -> None:
+        """Forget how long it has been silent."""
+        self._last_sign_at = self._loop.time()
 
     def sync(self) -> None:
-        """Send what separates the worker from what is desired, as far as it may be sent now."""
+        """Send what separates the worker from what is desired, as far as it may be sent now.
+
+        Most changes are of endpoints and leave the sockets alone: then looking at thousands of these would cost more than the
+        change. A worker that drains still learns where endpoints are, but nothing more about sockets.
+        """
+        if self.state is SlotState.DRAINING and self._told is not None and self._channel is not None:
+            self._send_change()
         if self.state is not SlotState.UP:
             return
+        self._give_back()
+        if self._sync_own():
+            self._borrow()
+
+    def _sync_own(self) -> bool:
+        """Bring configuration and sockets up to date; False if the configuration has to wait."""
         wanted = self.desired.binds
+        if self._offered_all is wanted:
+            return self._send_change()
+        self._withdraw(wanted)
+        if not self._send_change():
+            return False
+        for bind in [bind for bind in wanted if bind not in self._offered]:
+            self._offer(bind, wanted[bind])
+        self._offered_all = wanted
+        return True
+
+    def _give_back(self) -> None:
+        """Have the worker leave alone what it is no longer lent."""
+        for lent in [lent for lent, group in self._borrowed.items() if self.lent.get(lent) is not group]:
+            bind, owner = lent
+            del self._borrowed[lent]
+            self._send(RemoveListener(*bind, is_last=False, member=owner))
+
+    def _borrow(self) -> None:
+        """Have the worker accept from what it is newly lent."""
+        for lent in [lent for lent in self.lent if lent not in self._borrowed]:
+            bind, owner = lent
+            group = self._borrowed[lent] = self.lent[lent]
+            assert self._channel is not None
+            with contextlib.suppress(OSError):  # no descriptor left for a copy that waits: the owner will be back
+                self._channel.send(encode_frame(AddListener(*bind, member=owner), fds=1), [group.members[owner].fileno()])
+
+    def _withdraw(self, wanted: Mapping[Bind, SocketGroup]) -> None:
+        """Take back the sockets that are no longer wanted."""
         kept = set(wanted.values())
         for bind, group in [(bind, group) for bind, group in self._offered.items() if wanted.get(bind) is not group]:
             del self._offered[bind]
             self.bound.discard(bind)
             self.listener_errors.pop(bind, None)
             self._send(RemoveListener(*bind, is_last=group not in kept))
-        if self._send_change():
-            for bind in [bind for bind in wanted if bind not in self._offered]:
-                self._offer(bind, wanted[bind])
 
     def ask_stats(self, ask: int) -> bool:
         """Ask for the counters; return whether there is anyone to ask."""
@@ -252,12 +317,25 @@ class WorkerSlot:
         self._send(AskStats(ask=ask))
         return True
 
-    def drain(self) -> None:
-        """Let the worker finish and go; nothing replaces it."""
+    def ask_endpoints(self, ask: int, clusters: tuple[str, ...]) -> bool:
+        """Ask how endpoints are doing; return whether there is anyone to ask."""
+        if self._channel is None or self.state is SlotState.STARTING:
+            return False
+        self._send(AskEndpoints(ask=ask, clusters=clusters))
+        return True
+
+    def retry_failed(self) -> None:
+        """Offer the sockets again that the worker could not take over."""
+        if self.listener_errors:
+            self._offer_failed_again()
+            self.sync()
+
+    def drain(self, accept_s: float = 0.0, *, hands_over: bool = False) -> None:
+        """Let the worker finish and go, see messages.Drain; nothing replaces it here."""
         if self._restart is not None:
             self._restart.cancel()
         if self.state is SlotState.UP:
-            self._send(Drain())
+            self._send(Drain(accept_s=accept_s, hands_over=hands_over))
             self.state = SlotState.DRAINING
         elif self.state in {SlotState.STARTING, SlotState.ENDING}:
             self.kill()  # it has no connection yet, or no longer
@@ -269,6 +347,15 @@ class WorkerSlot:
         """End the process at once; unless draining, it is replaced."""
         if self._process is not None:
             self._process.kill()
+
+    def replace_hung(self) -> bool:
+        """End a process that shows no sign of life, after a look at what it is doing. False if that has been done."""
+        if self._process is None or self._is_hung:
+            return False
+        self._is_hung = True
+        self._process.dump()
+        self._loop.call_later(STACK_S, self._process.kill)
+        return True
 
     def _send(self, order: Order) -> None:
         assert self._channel is not None
@@ -295,7 +382,10 @@ class WorkerSlot:
     def _offer(self, bind: Bind, group: SocketGroup) -> None:
         assert self._channel is not None
         self._offered[bind] = group
-        self._channel.send(encode_frame(AddListener(*bind), fds=1), [group.members[self.index].fileno()])
+        try:
+            self._channel.send(encode_frame(AddListener(*bind), fds=1), [group.members[self.index].fileno()])
+        except OSError as error:  # no descriptor left for the copy that waits in the queue
+            self.listener_errors[bind] = f"could not be handed over: {error.strerror}"
 
     # --- reports ---------------------------------------------------------------------------------------------------------
 
@@ -308,6 +398,7 @@ class WorkerSlot:
             case Applied():
                 change = self._unanswered.popleft()
                 self._applied = (change.specs, change.version)
+                self._applied_at = self._loop.time()
                 self._offer_failed_again()
             case Rejected():
                 self._on_rejected(report)
@@ -317,9 +408,11 @@ class WorkerSlot:
                 self._on_listener(report)
             case Heartbeat():
                 self.heartbeat = report
-            case StatsReply() | ListenerRemoved():
+            case SeriesReport() | StatsReply() | EndpointsReply() | ListenerRemoved() | ReplacementWanted():
                 pass  # for the observer
         self.sync()
+        if self.is_away and self.has_answered:
+            self.is_away = False
         self._observer.on_report(self, report)
 
     def _on_rejected(self, report: Rejected) -> None:
@@ -336,8 +429,8 @@ class WorkerSlot:
 
     def _on_listener(self, report: ListenerAdded | ListenerFailed) -> None:
         bind = Bind(report.name, report.address, report.port)
-        if bind not in self._offered:
-            return  # removed in the meantime
+        if report.member is not None or bind not in self._offered:
+            return  # another's, or removed in the meantime
         if isinstance(report, ListenerFailed):
             self.listener_errors[bind] = report.reason
         else:
@@ -348,6 +441,7 @@ class WorkerSlot:
         """Make `sync` offer what failed: another configuration may be what it lacked."""
         for bind in self.listener_errors:
             self._offered.pop(bind, None)
+            self._offered_all = None
 
     # --- the end of a process ---------------------------------------------------------------------------------------------
 
@@ -366,14 +460,18 @@ class WorkerSlot:
             self._end(self.pid or 0, returncode)
 
     def _end(self, pid: int, returncode: int) -> None:
-        lived_s = self._loop.time() - self._started_at
-        delay_s: float | None = None
+        end = Exit(pid, returncode, self.age_s, None, is_hang=self._is_hung)
+        if self._black_box is not None:
+            end = end._replace(note=self._black_box.note(), stacks=tuple(self._black_box.stacks()))
+            self._black_box.close()
+        self.hangs += self._is_hung
         if self.state is SlotState.DRAINING:
             self.state = SlotState.GONE
         else:
             self.state = SlotState.WAITING
-            delay_s = self._backoff.delay_s(lived_s)
+            end = end._replace(delay_s=(delay_s := self._backoff.delay_s(end.lived_s)))
+            self.is_away = delay_s > 0
             self.restarts += 1
             self._restart = self._loop.call_later(delay_s, self.start)
         self._reset()
-        self._observer.on_exit(self, Exit(pid, returncode, lived_s, delay_s))
+        self._observer.on_exit(self, end)

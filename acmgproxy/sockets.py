@@ -17,12 +17,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import os
 import resource
 import socket
 import struct
+import sys
 from typing import NamedTuple
 
-__all__ = ["AddressError", "Bind", "SocketGroup", "open_admin_socket", "open_group", "raise_open_files_limit", "refuse_newcomers"]
+__all__ = [
+    "TOO_MANY",
+    "AddressError",
+    "Bind",
+    "SocketGroup",
+    "open_admin_socket",
+    "open_group",
+    "raise_open_files_limit",
+    "refuse_newcomers",
+    "room_for_listening",
+]
 
 BACKLOG = 4096
 """Connections that may wait to be accepted, per worker; the kernel lowers it to net.core.somaxconn (4096 by default)."""
@@ -37,11 +49,13 @@ _DROP_SYN = (
     (0x06, 0, 0, 0xFFFFFFFF),  # take
 )
 
+TOO_MANY = "too many open files: raise the limit (ulimit -n, LimitNOFILE), each address takes one file for each worker"
+
 _REASONS = {
     errno.EADDRINUSE: "already in use by another program",
     errno.EADDRNOTAVAIL: "not an address of this machine",
     errno.EACCES: "not permitted (ports below 1024 need privileges)",
-    errno.EMFILE: "too many open files",
+    errno.EMFILE: TOO_MANY,
 }
 
 
@@ -145,6 +159,20 @@ def raise_open_files_limit() -> int:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def room_for_listening() -> int:
+    """Return how many listening sockets this process may still open.
+
+    A quarter of the limit is kept. The supervisor starts workers, asks the API server and answers probes with it; a worker that
+    accepts for others besides serves its clients with it. Without, what is left after the last listener is a gateway that cannot
+    say what it lacks and cannot replace a worker.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    used = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))  # Linux tells the number since 6.2
+    return max(0, limit - limit // 4 - used)
 
 
 def _listen(address: str, port: int, backlog: int, *, share: bool) -> socket.socket:

@@ -5,10 +5,15 @@ While one callback runs, every connection of the worker waits. The loop touches 
 is the loop's lag; the loop counts it itself, in Envoy's two steps (miss, mega miss). A thread looks whether a touch is overdue
 right now and then notes where the loop's thread stands, which is the answer to "what took so long". That costs the thread a
 glance every 100 ms, and the loop nothing but its timer.
+
+A loop that never turns again is the supervisor's business, which kills the process. One whose supervisor has died ends itself:
+nobody else would, and it would hold its sockets for ever.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import traceback
@@ -36,7 +41,10 @@ WORST_OF_S = 15.0
 """The lag shown is the worst of the last one to two times so long: a scrape every 15 or 30 s misses little."""
 
 QUIET_S = 10.0
-"""After a stack has been logged no other is for so long."""
+"""After a stack has been logged no other is for so long, save the one of a stall that lasts."""
+
+ORPHAN_S = 10.0
+"""How long a stall may last when there is no supervisor that would act on it."""
 
 _MAX_FRAMES = 12
 
@@ -49,6 +57,7 @@ class Watchdog:
         counters: `watchdog_misses` and `watchdog_mega_misses` are counted there.
         log: where stalls are told; its lines are written by the watchdog's thread.
         clock: monotonic seconds.
+        parent: says which process is the parent.
     """
 
     def __init__(
@@ -58,6 +67,7 @@ class Watchdog:
         log: WorkerLog,
         *,
         clock: Callable[[], float] = monotonic,
+        parent: Callable[[], int] = os.getppid,
     ) -> None:
         self._loop = loop
         self._counters = counters
@@ -67,7 +77,9 @@ class Watchdog:
         self._due = clock()
         self._worst = self._worst_before = 0.0
         self._window_ends = self._due + WORST_OF_S
-        self._told_at = float("-inf")
+        self._told_at = self._long_told = float("-inf")
+        self._parent = parent
+        self._supervisor = parent()
         self._timer: asyncio.TimerHandle | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -114,10 +126,15 @@ class Watchdog:
         """Note a stall that is going on; called in the watchdog's thread."""
         now = self._clock()
         overdue_s = now - self._due
-        if overdue_s > MISS_S and now - self._told_at > QUIET_S:
+        is_long = overdue_s > MEGA_MISS_S and self._long_told != self._due
+        if is_long or (overdue_s > MISS_S and now - self._told_at > QUIET_S):
             self._told_at = now
+            if is_long:
+                self._long_told = self._due
             stack = _describe(sys._current_frames().get(self._watched))  # noqa: SLF001 - there is no other way to another thread's stack
             self._log.note("warning", "event loop stalled", for_s=round(overdue_s, 3), stack=stack)
+        if overdue_s > ORPHAN_S and self._parent() != self._supervisor:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):

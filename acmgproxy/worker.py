@@ -2,9 +2,10 @@
 """The worker process: `python -m acmgproxy.worker FD`, started by the supervisor with one end of a socketpair.
 
 A worker owns traffic and nothing else: one event loop with a `DataPlane`, told what to do by the supervisor's orders, which it
-carries out strictly one after the other. It decides nothing about its own life: the terminal's Ctrl-C is not for it, and when the
-supervisor is gone (the socketpair ends) it exits at once, so that a restarted gateway finds its ports free. SIGTERM alone drains
-it, so that one worker can be replaced by hand without losing a request.
+carries out strictly one after the other. It decides nothing about its own life: the terminal's Ctrl-C is not for it, and SIGTERM
+makes it ask for a replacement, which comes first, so that one worker can be replaced by hand without losing a request. When the
+supervisor is gone (the socketpair ends) it stops accepting at once, so that a restarted gateway finds its ports free, finishes
+what is under way and exits, within the time of a drain.
 
 Nothing here imports what only the supervisor needs: a worker starts in a fraction of a second and its memory counts N times.
 """
@@ -21,37 +22,49 @@ import signal
 import socket
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import uvloop
 
+from acmgproxy.black_box import Recorder
 from acmgproxy.channel import Channel, encode_frame
 from acmgproxy.messages import (
     AddListener,
     Applied,
     Apply,
+    AskEndpoints,
     AskStats,
     Drain,
+    EndpointsReply,
     Heartbeat,
     ListenerAdded,
     ListenerFailed,
     ListenerRemoved,
+    LoggingSet,
     Order,
     Rejected,
     RemoveListener,
+    ReplacementWanted,
     Report,
+    SeriesReport,
+    SetLogging,
+    SetQuarantine,
     Start,
     Started,
     StatsReply,
     order_decoder,
 )
-from acmgproxy.sockets import Bind, refuse_newcomers
+from acmgproxy.sockets import refuse_newcomers
+from acmgproxy.stats import WorkerStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from acmgproxy.access_log import AccessLogOptions
+    from acmgproxy.endpoint_state import EndpointState
+    from acmgproxy.log_levels import Level
     from acmgproxy.settings import ProxySettings
-    from acmgproxy.stats import WorkerStats
+    from acmgproxy.stats import SeriesValue
     from routing.specs import SpecsDiff
 
 __all__ = ["HEARTBEAT_S", "Worker", "main", "run"]
@@ -72,7 +85,19 @@ HANDSHAKE_S = 0.01
 ACCEPTED_TURNS = 3
 """Turns of the loop after which an accepted connection is known to the data plane (uvloop announces it in the next one)."""
 
+FADE_REST_S = 5.0
+"""Of the time of a drain that hands over, what is left for requests that came at the last moment."""
+
 _PAGE_BYTES = resource.getpagesize()
+
+
+class _Place(NamedTuple):
+    """A socket accepted from: where, and whose it is if it is another worker's."""
+
+    name: str
+    address: str
+    port: int
+    member: int | None
 
 
 class _DataPlane(Protocol):
@@ -84,13 +109,25 @@ class _DataPlane(Protocol):
 
     def apply(self, diff: SpecsDiff) -> None: ...
 
-    async def add_listener(self, name: str, sock: socket.socket) -> None: ...
+    def take_notes(self, recorder: Recorder) -> None: ...
 
-    def remove_listener(self, name: str, address: str, port: int) -> None: ...
+    def set_quarantine(self, heads: Collection[bytes]) -> None: ...
 
-    async def drain(self) -> None: ...
+    def set_logging(self, access_log: AccessLogOptions, level: Level) -> None: ...
 
-    def stats(self) -> WorkerStats: ...
+    async def add_listener(self, name: str, sock: socket.socket, member: int | None = None) -> None: ...
+
+    def remove_listener(self, name: str, address: str, port: int, member: int | None = None) -> None: ...
+
+    def begin_drain(self) -> None: ...
+
+    async def fade(self, timeout_s: float) -> None: ...
+
+    async def drain(self, timeout_s: float | None = None) -> None: ...
+
+    def report(self) -> Iterator[list[SeriesValue] | WorkerStats]: ...
+
+    def endpoints(self, clusters: Sequence[str]) -> list[EndpointState]: ...
 
     @property
     def worst_lag_s(self) -> float: ...
@@ -116,17 +153,18 @@ class Worker:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
         self._version = 0
-        self._listeners: dict[Bind, socket.socket] = {}
+        self._listeners: dict[_Place, socket.socket] = {}
         self._drain_timeout_s = 0.0
         self._beat_due = 0.0
-        self._channel = Channel(self._loop, sock, order_decoder(), on_message=self._receive, on_close=self._stop.set)
+        self._channel = Channel(self._loop, sock, order_decoder(), on_message=self._receive, on_close=self._on_supervisor_gone)
 
     def __repr__(self) -> str:
         return f"<Worker version={self._version} listeners={len(self._listeners)}>"
 
     async def run(self) -> None:
-        """Work until drained or until the supervisor is gone; the latter cuts what is in flight."""
+        """Work until drained, as it is told or because the supervisor is gone."""
         orders = asyncio.create_task(self._carry_out_orders())
         stopped = asyncio.create_task(self._stop.wait())
         try:
@@ -142,10 +180,18 @@ class Worker:
                 self._data_plane.stop()
             self._channel.close()
 
-    def drain(self, accept_s: float = 0.0, *, are_last: bool = False) -> None:
-        """Begin to finish; `run` returns when done. `are_last` means that no replacement inherits the sockets."""
+    def drain(self, accept_s: float = 0.0, *, hands_over: bool = False) -> None:
+        """Begin to finish; `run` returns when done. See messages.Drain."""
         if self._draining is None:
-            self._draining = asyncio.create_task(self._drain(accept_s, are_last=are_last))
+            self._draining = asyncio.create_task(self._drain(accept_s, hands_over=hands_over))
+
+    def ask_for_replacement(self) -> None:
+        """Have the supervisor let this worker go once another has its place."""
+        self._report(ReplacementWanted())
+
+    def _on_supervisor_gone(self) -> None:
+        self._hurry.set()
+        self.drain()
 
     def _receive(self, order: Order, fds: list[int]) -> None:
         self._orders.append((order, fds))
@@ -163,6 +209,7 @@ class Worker:
         match order:
             case Start():
                 self._data_plane = self._make_data_plane(self._loop, order.settings, order.worker_id)
+                self._open_black_box(fds)
                 self._data_plane.start()
                 self._drain_timeout_s = order.settings.drain_timeout_s
                 self._report(Started())
@@ -173,22 +220,52 @@ class Worker:
             case AddListener():
                 await self._add_listener(order, fds)
             case RemoveListener():
-                bind = Bind(order.name, order.address, order.port)
-                if bind in self._listeners:
-                    await self._remove_listeners([bind], are_last=order.is_last)
-                self._report(ListenerRemoved(*bind))
+                place = _Place(order.name, order.address, order.port, order.member)
+                if place in self._listeners:
+                    await self._remove_listeners([place], are_last=order.is_last)
+                self._report(ListenerRemoved(*place))
             case AskStats():
-                self._report(StatsReply(ask=order.ask, stats=self._running.stats()))
+                await self._report_stats(order.ask)
+            case AskEndpoints():
+                self._report(EndpointsReply(ask=order.ask, endpoints=self._running.endpoints(order.clusters)))
             case Drain():
-                self.drain(order.accept_s, are_last=True)
+                self.drain(order.accept_s, hands_over=order.hands_over)
+            case SetQuarantine():
+                self._running.set_quarantine(frozenset(order.heads))
+            case SetLogging():
+                self._set_logging(order)
 
     @property
     def _running(self) -> _DataPlane:
         assert self._data_plane is not None, "Start is the first order"
         return self._data_plane
 
+    def _open_black_box(self, fds: Sequence[int]) -> None:
+        for fd in fds:
+            recorder = Recorder(fd)
+            recorder.record_stacks()
+            self._running.take_notes(recorder)
+
+    def _set_logging(self, order: SetLogging) -> None:
+        reason = ""
+        try:
+            self._running.set_logging(order.access_log, order.level)
+        except OSError as error:
+            reason = f"{order.access_log.sink} cannot be opened: {error.strerror}"
+        self._report(LoggingSet(order.ask, reason))
+
     def _report(self, report: Report) -> None:
         self._channel.send(encode_frame(report))
+
+    async def _report_stats(self, ask: int) -> None:
+        """Say what has been counted, a part in each turn of the loop."""
+        for part in self._running.report():
+            if isinstance(part, WorkerStats):
+                self._report(StatsReply(ask=ask, stats=part))
+                return
+            if part:
+                self._report(SeriesReport(part))
+            await asyncio.sleep(0)
 
     def _apply(self, order: Apply) -> None:
         version = order.diff.version
@@ -209,29 +286,30 @@ class Worker:
         sock = socket.socket(fileno=fds[0])
         sock.setblocking(False)
         try:
-            await self._running.add_listener(order.name, sock)
+            await self._running.add_listener(order.name, sock, order.member)
         except Exception as error:  # the other listeners are served
             sock.close()
             reason = f"{type(error).__name__}: {error}"
-            self._report(ListenerFailed(order.name, order.address, order.port, reason))
+            self._report(ListenerFailed(order.name, order.address, order.port, reason, order.member))
             return
-        self._listeners[Bind(order.name, order.address, order.port)] = sock
-        self._report(ListenerAdded(order.name, order.address, order.port))
+        place = _Place(order.name, order.address, order.port, order.member)
+        self._listeners[place] = sock
+        self._report(ListenerAdded(*place))
 
-    async def _remove_listeners(self, binds: Sequence[Bind], *, are_last: bool) -> None:
+    async def _remove_listeners(self, places: Sequence[_Place], *, are_last: bool) -> None:
         """Close sockets.
 
         What waits in an accept queue is accepted first, unless someone else accepts from the socket after us: then it stays.
         """
         if are_last:
-            for bind in binds:
-                refuse_newcomers(self._listeners[bind])
+            for place in places:
+                refuse_newcomers(self._listeners[place])
             await asyncio.sleep(HANDSHAKE_S)
-        for bind in binds:
+        for place in places:
             if are_last:
-                await self._accept_rest(self._listeners[bind])
-            del self._listeners[bind]
-            self._running.remove_listener(*bind)
+                await self._accept_rest(self._listeners[place])
+            del self._listeners[place]
+            self._running.remove_listener(*place)
         for _ in range(ACCEPTED_TURNS):
             await asyncio.sleep(0)
 
@@ -243,23 +321,41 @@ class Worker:
         while queue.poll(0) and self._loop.time() < give_up_at:  # noqa: ASYNC110 - the loop's own accepting gives no sign
             await asyncio.sleep(0)
 
-    async def _drain(self, accept_s: float, *, are_last: bool) -> None:
-        """Finish requests, stop accepting, finish what was still accepted, and say the final counts."""
+    async def _drain(self, accept_s: float, *, hands_over: bool) -> None:
+        """Let clients go while still accepting, stop accepting, finish what was accepted, and say the final counts."""
         try:
             if self._data_plane is None:
                 return
-            finish_by = self._loop.time() + accept_s + self._drain_timeout_s
-            drained = asyncio.create_task(self._data_plane.drain())
-            await asyncio.sleep(accept_s)
-            await self._remove_listeners(sorted(self._listeners), are_last=are_last)
+            self._data_plane.begin_drain()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), accept_s)
+            finish_by = self._loop.time() + self._drain_timeout_s
+            if hands_over:
+                await self._fade(finish_by)
+            drained = asyncio.create_task(self._data_plane.drain(max(0.0, finish_by - self._loop.time())))
+            await self._remove_listeners(list(self._listeners), are_last=True)
             await drained
             with contextlib.suppress(TimeoutError):  # those that came after it had found nothing under way
                 async with asyncio.timeout_at(finish_by):
                     await self._data_plane.drain()
-            self._report(StatsReply(ask=0, stats=self._data_plane.stats()))
+            await self._report_stats(0)
             await self._channel.flush()
         finally:
             self._stop.set()
+
+    async def _fade(self, finish_by: float) -> None:
+        """Leave the sockets to the process that accepts from them, and wait until clients have gone by themselves.
+
+        An idle connection that is closed just when its client sends a request costs that request. Here is no hurry: nearly all
+        clients ask again within the time of a drain, and the answer tells them to go.
+        """
+        await self._remove_listeners(list(self._listeners), are_last=False)
+        rest_s = min(FADE_REST_S, self._drain_timeout_s / 2)
+        fading = asyncio.create_task(self._running.fade(finish_by - rest_s - self._loop.time()))
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((fading, hurry), return_when=asyncio.FIRST_COMPLETED)
+        for task in (fading, hurry):
+            task.cancel()
 
     def _beat(self) -> None:
         now = self._loop.time()
@@ -292,7 +388,7 @@ def _tune_garbage_collection() -> None:
 async def run(fd: int, make_data_plane: Callable[[asyncio.AbstractEventLoop, ProxySettings, int], _DataPlane]) -> None:
     """Run a worker on the socketpair end `fd`."""
     worker = Worker(socket.socket(fileno=fd), make_data_plane)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.drain)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.ask_for_replacement)
     await worker.run()
 
 

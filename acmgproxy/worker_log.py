@@ -14,6 +14,8 @@ from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from acmgproxy.log_levels import Threshold
+
 __all__ = ["WorkerLog"]
 
 _MAX_WAITING = 100
@@ -27,18 +29,24 @@ class WorkerLog:
     Args:
         worker_id: number of the worker.
         fd: where they go.
+
+    Attributes:
+        threshold: which lines are written at all.
     """
 
     def __init__(self, worker_id: int, fd: int = 2) -> None:
         self._worker_id = worker_id
         self._fd = fd
+        self.threshold = Threshold()
         self._lines: deque[dict[str, object]] = deque(maxlen=_MAX_WAITING)
 
     def __repr__(self) -> str:
         return f"WorkerLog(worker={self._worker_id}, waiting={len(self._lines)})"
 
     def note(self, level: str, event: str, **fields: object) -> None:
-        """Have a line written."""
+        """Have a line written, if its level is."""
+        if not self.threshold.passes(level):
+            return
         timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         self._lines.append({"worker": self._worker_id, **fields, "event": event, "level": level, "timestamp": timestamp})
 

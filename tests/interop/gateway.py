@@ -62,6 +62,7 @@ class Gateway:
         config: the directory of YAML files.
         events: every JSON line of its log so far.
         admin: base URL of the admin server, once started.
+        program: the Python module that is run.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -69,11 +70,13 @@ class Gateway:
         self.config.mkdir()
         self.stdout = directory / "stdout"
         self.admin = ""
+        self.program = "acmgproxy"
         self.events: list[dict[str, Any]] = []
         self._log: list[str] = []
         self._changed = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
+        self._abandoned: list[tuple[subprocess.Popen[str], threading.Thread]] = []
 
     def __repr__(self) -> str:
         return f"<Gateway {self.config} admin={self.admin} running={self.is_running}>"
@@ -153,16 +156,35 @@ class Gateway:
 
     def start(self, *arguments: str, workers: int = 1) -> None:
         """Start it and wait until it is ready. `arguments` come last on the command line."""
-        argv = [sys.executable, "-m", "acmgproxy", "run", "--config", str(self.config), "--workers", str(workers)]
-        argv += ["--admin", "127.0.0.1:0", "--shared-port", "0", *arguments]
+        self.launch("--config", str(self.config), "--shared-port", "0", *arguments, workers=workers)
+        self.wait_ready()
+
+    def launch(self, *arguments: str, workers: int = 1, env: Mapping[str, str] | None = None) -> None:
+        """Start it on whatever `arguments` say; do not wait."""
+        argv = [sys.executable, "-m", self.program, "run", "--workers", str(workers), "--admin", "127.0.0.1:0", *arguments]
+        environment = {**os.environ, **(env or {})}
         with self.stdout.open("wb") as stdout:
-            self._process = subprocess.Popen(argv, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=_PROJECT)
+            self._process = subprocess.Popen(
+                argv, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=_PROJECT, env=environment
+            )
         self._reader = threading.Thread(target=self._read, args=(self._process,), name="gateway log", daemon=True)
         self._reader.start()
+
+    def wait_ready(self) -> None:
+        """Wait until it serves."""
         self.admin = str(self.wait_event("ready")["admin"])
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the supervisor."""
+        os.kill(self.pid, number)
 
     def stop(self) -> None:
         """End it with SIGTERM and require exit code 0. Harmless when not running."""
+        for gone, reader in self._abandoned:
+            reader.join(_DEADLINE_S)
+            assert gone.stderr is not None
+            gone.stderr.close()
+        self._abandoned.clear()
         if self._process is None or self._reader is None:
             return
         process, self._process = self._process, None
@@ -178,6 +200,21 @@ class Gateway:
             assert process.stderr is not None
             process.stderr.close()
         assert code == 0, f"the gateway ended with {code}\n{self.log}"
+
+    def abandon(self) -> None:
+        """Forget a supervisor that was killed; whoever still holds its standard error may go on writing."""
+        assert self._process is not None, "not started"
+        assert self._reader is not None
+        self._process.wait(_DEADLINE_S)
+        self._abandoned.append((self._process, self._reader))
+        self._process = None
+        with self._changed:
+            self.events.clear()
+
+    def wait_end(self) -> int:
+        """Wait until it has ended by itself, and return its exit code."""
+        assert self._process is not None, "not started"
+        return self._process.wait(_DEADLINE_S)
 
     def kill(self, pid: int) -> None:
         """Send SIGKILL to a process of it."""
@@ -197,7 +234,7 @@ class Gateway:
     def workers(self) -> list[int]:
         """Return the process ids of the live workers."""
         pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-        return sorted(pid for pid in pids if _parent(pid) == self.pid and b"acmgproxy.worker" in _command(pid))
+        return sorted(pid for pid in pids if _parent(pid) == self.pid and b".worker\0" in _command(pid))
 
     # --- what it says -----------------------------------------------------------------------------------------------------
 

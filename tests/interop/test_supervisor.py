@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.interop.client import RawClient
+from tests.interop.crowd import Crowd
 from tests.interop.gateway import wait_for
 from tests.interop.upstream import free_address
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 _PROJECT = Path(__file__).resolve().parents[2]
 _TIMEOUT_S = 30
 _CLIENTS = 8
+_ACCEPT_S = 4.0
 
 
 class Load:
@@ -106,9 +110,9 @@ def command(gateway: Gateway, *, workers: int = 2) -> list[str]:
 
 
 @contextmanager
-def started(gateway: Gateway) -> Iterator[subprocess.Popen[str]]:
+def started(gateway: Gateway, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Start a gateway in a process group of its own, as a terminal does, and wait until it is ready."""
-    argv = command(gateway)
+    argv = [*command(gateway), *options]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, cwd=_PROJECT, start_new_session=True) as process:
         try:
             assert process.stderr is not None
@@ -360,3 +364,52 @@ def test_an_address_that_is_busy_later_leaves_the_others_alone(gateway: Gateway,
         assert (failed["address"], failed["bound"]) == (late.address[0], False)
     gateway.wait_event("listening again")
     wait_for(lambda: is_bound(gateway), "bound")
+
+
+def test_a_gateway_that_is_taken_out_of_service_fails_no_request(gateway: Gateway, service: Service) -> None:
+    """Readiness goes at once; until everybody has noticed, what still comes is served, and every answer ends its connection."""
+    gateway.start("--set", f"drain_accept_s={_ACCEPT_S}", workers=2)
+    with Crowd(service.address) as crowd, RawClient(service.address) as silent:
+        silent.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert "connection" not in silent.answer().headers
+        assert crowd.closed == 0
+        gateway.signal(signal.SIGTERM)
+        crowd.leave_by(_ACCEPT_S - 1)
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            wait_for(lambda: gateway.get("/ready") != "ready\n", "not ready")
+        crowd.wait_progress()
+        assert crowd.closed
+        assert not select.select([silent.sock], [], [], 0)[0], "idle connections live as long as others may come"
+        crowd.join()
+        assert silent.is_closed()
+    assert not crowd.failures
+    assert gateway.wait_end() == 0
+
+
+def test_ctrl_c_does_not_wait_for_others_to_notice(gateway: Gateway, service: Service) -> None:
+    gateway.start("--set", "drain_accept_s=1000")
+    with RawClient(service.address) as kept:
+        kept.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.answer().status == 200
+        gateway.signal(signal.SIGINT)
+        assert kept.is_closed()
+        assert gateway.wait_end() == 0
+
+
+def test_a_second_signal_ends_the_accepting_at_once(gateway: Gateway, service: Service) -> None:
+    with started(gateway, "--set", "drain_accept_s=1000") as process:
+        process.terminate()
+        assert get(service) == "v1"
+        process.terminate()
+        assert process.wait(_TIMEOUT_S) == 128 + signal.SIGTERM
+        assert not can_connect(service)
+
+
+def test_a_gateway_that_goes_still_learns_of_changes(
+    gateway: Gateway, service: Service, make_upstream: Callable[..., Upstream]
+) -> None:
+    with started(gateway, "--set", "drain_accept_s=1000") as process:
+        process.terminate()
+        gateway.set_endpoint("echo", "v1", 0, make_upstream("v2"))
+        wait_for(lambda: get(service) == "v2", "the new endpoint is used")
+        process.terminate()

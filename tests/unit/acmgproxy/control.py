@@ -6,15 +6,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from acmgproxy.stats import WorkerStats
+from acmgproxy.endpoint_state import EndpointState
+from acmgproxy.stats import Distribution, SeriesKey, SeriesValue, WorkerStats
 from routing.specs import ListenerSpec, Specs, SpecsDiff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
-__all__ = ["FakeDataPlane", "MemoryLog", "free_address", "listener", "specs_with", "wait_for"]
+    from acmgproxy.access_log import AccessLogOptions
+    from acmgproxy.black_box import Recorder
+
+__all__ = ["FakeDataPlane", "FakeWatch", "MemoryLog", "free_address", "listener", "specs_with", "wait_for"]
 
 DEADLINE_S = 20.0
 
@@ -45,6 +50,20 @@ def specs_with(*listeners: ListenerSpec) -> Specs:
     return Specs(listeners={one.name: one for one in listeners})
 
 
+@dataclass(frozen=True)
+class FakeWatch:
+    """How a watch on Kubernetes is doing."""
+
+    kind: str
+    synced: bool = False
+    absent: bool = False
+    objects: int = 0
+    stale_s: float = 0.0
+    relists: int = 0
+    errors: int = 0
+    last_error: str = ""
+
+
 class MemoryLog:
     """Keeps (level, event, fields)."""
 
@@ -67,8 +86,14 @@ class FakeDataPlane:
         self.refuse: set[int] = set()
         self.sockets: dict[str, socket.socket] = {}
         self.drains = 0
+        self.is_leaving = False
         self.may_finish = asyncio.Event()
         self.may_finish.set()
+        self.fades: list[float] = []
+        self.may_fade = asyncio.Event()
+        self.may_fade.set()
+        self.recorder: Recorder | None = None
+        self.quarantine: Collection[bytes] = ()
         self.running = False
         self.worst_lag_s = 0.0
 
@@ -83,19 +108,45 @@ class FakeDataPlane:
             raise ValueError("nonsense")
         self.orders.append(f"apply {diff.version}")
 
-    async def add_listener(self, name: str, sock: socket.socket) -> None:
+    def endpoints(self, clusters: Sequence[str]) -> list[EndpointState]:
+        return [EndpointState(cluster, "10.0.0.1", 80, active=2) for cluster in clusters]
+
+    def take_notes(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def set_quarantine(self, heads: Collection[bytes]) -> None:
+        self.quarantine = heads
+
+    def set_logging(self, access_log: AccessLogOptions, level: str) -> None:
+        if access_log.sink == "/bad":
+            raise OSError(13, "Permission denied")
+        self.orders.append(f"log {access_log.sink} {level}")
+
+    async def add_listener(self, name: str, sock: socket.socket, member: int | None = None) -> None:
         if name == "bad":
             raise KeyError(name)
+        name = name if member is None else f"{name}@{member}"
         self.sockets[name] = sock
         self.orders.append(f"add {name}")
 
-    def remove_listener(self, name: str, address: str, port: int) -> None:
+    def remove_listener(self, name: str, address: str, port: int, member: int | None = None) -> None:
+        name = name if member is None else f"{name}@{member}"
         self.sockets.pop(name).close()
         self.orders.append(f"remove {name} {address} {port}")
 
-    async def drain(self) -> None:
+    def begin_drain(self) -> None:
+        self.is_leaving = True
+
+    async def fade(self, timeout_s: float) -> None:
+        self.fades.append(timeout_s)
+        await self.may_fade.wait()
+
+    async def drain(self, timeout_s: float | None = None) -> None:
         self.drains += 1
         await self.may_finish.wait()
 
-    def stats(self) -> WorkerStats:
-        return WorkerStats(self.worker_id, [], {"requests": 5.0}, {"connections": 1.0})
+    def report(self) -> Iterator[list[SeriesValue] | WorkerStats]:
+        key = SeriesKey("", "", "web.default.svc", "web", "default", "c", 200, "-")
+        yield [SeriesValue(key, 5, Distribution.empty(), Distribution.empty(), Distribution.empty())]
+        yield []
+        yield WorkerStats(self.worker_id, [], {"requests": 5.0}, {"connections": 1.0})

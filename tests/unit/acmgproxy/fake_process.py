@@ -8,17 +8,23 @@ import itertools
 import os
 from typing import TYPE_CHECKING, Any
 
+from acmgproxy.black_box import Recorder
 from acmgproxy.channel import Channel, encode_frame
+from acmgproxy.endpoint_state import EndpointState
 from acmgproxy.messages import (
     AddListener,
     Applied,
     Apply,
+    AskEndpoints,
     AskStats,
     Drain,
+    EndpointsReply,
     ListenerAdded,
     ListenerRemoved,
+    LoggingSet,
     Order,
     RemoveListener,
+    SetLogging,
     Start,
     Started,
     StatsReply,
@@ -47,6 +53,8 @@ class FakeProcess:
         self.is_obedient = owner.are_obedient
         self.counted = 0.0
         self.is_alive = True
+        self.dumps = 0
+        self.recorder: Recorder | None = None
         self._on_exit = on_exit
         self.channel: Channel[Order] = Channel(
             asyncio.get_running_loop(), sock, order_decoder(), on_message=self._on_order, on_close=lambda: self.exit(1)
@@ -54,6 +62,9 @@ class FakeProcess:
 
     def kill(self) -> None:
         self.exit(-9)
+
+    def dump(self) -> None:
+        self.dumps += 1
 
     def exit(self, code: int) -> None:
         if self.is_alive:
@@ -69,9 +80,9 @@ class FakeProcess:
         return [(order.base, order.diff.version) for order in self.orders if isinstance(order, Apply)]
 
     def listening(self) -> list[str]:
-        """Names of listeners in the order they came (`+`) and went (`-`)."""
+        """Names of listeners in the order they came (`+`) and went (`-`), with the owner of those of other workers."""
         return [
-            ("+" if isinstance(order, AddListener) else "-") + order.name
+            ("+" if isinstance(order, AddListener) else "-") + order.name + ("" if order.member is None else f"@{order.member}")
             for order in self.orders
             if isinstance(order, AddListener | RemoveListener)
         ]
@@ -85,6 +96,8 @@ class FakeProcess:
     def _on_order(self, order: Order, fds: list[int]) -> None:
         self.orders.append(order)
         for fd in fds:
+            if isinstance(order, Start):
+                self.recorder = Recorder(fd)
             os.close(fd)
         if self.is_obedient:
             self._obey(order)
@@ -96,11 +109,17 @@ class FakeProcess:
             case Apply():
                 self.report(Applied(order.diff.version))
             case AddListener():
-                self.report(ListenerAdded(order.name, order.address, order.port))
+                self.report(ListenerAdded(order.name, order.address, order.port, order.member))
             case RemoveListener():
-                self.report(ListenerRemoved(order.name, order.address, order.port))
+                self.report(ListenerRemoved(order.name, order.address, order.port, order.member))
             case AskStats():
                 self.report(StatsReply(order.ask, self.stats()))
+            case AskEndpoints():
+                self.report(
+                    EndpointsReply(order.ask, [EndpointState(name, "10.0.0.1", 80) for name in order.clusters or ("ejected",)])
+                )
+            case SetLogging():
+                self.report(LoggingSet(order.ask, ""))
             case Drain():
                 self.report(StatsReply(0, self.stats()))
                 self.exit(0)

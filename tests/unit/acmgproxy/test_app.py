@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from acmgproxy import app as module
 from acmgproxy import slot as slot_module
 from acmgproxy.app import Gateway, RunOptions, run_gateway
+from acmgproxy.app import gateway as module
 from discovery.pipeline import Pipeline
 from tests.unit.acmgproxy.control import MemoryLog, free_address, wait_for
 from tests.unit.acmgproxy.fake_process import FakeProcesses
@@ -122,7 +122,7 @@ async def test_findings_are_logged_once(running: Running) -> None:
     assert codes.count("ACMG007") == len(codes)
     running.write("e", free_address())
     await wait_for(lambda: running.gateway._pipeline.version >= 3)
-    running.gateway._report_diagnostics()
+    running.gateway._reports.diagnose()
     assert [fields["code"] for _, _, fields in running.log.lines if "code" in fields] == codes
 
 
@@ -140,7 +140,7 @@ async def test_a_second_signal_ends_it_at_once(running: Running, processes: Fake
         process.is_obedient = False
     running.signal(number)
     await running.event("draining")
-    assert (await running.gateway.metrics()) is not None
+    assert (await running.gateway._view.metrics()) is not None
     running.signal(number)
     assert await running.task == 128 + number
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import sys
 from importlib import metadata
@@ -12,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from acmgproxy import app as app_module
-from acmgproxy.app import RunOptions, release
+from acmgproxy import processors
+from acmgproxy.app import KubernetesOptions, RunOptions, release
 from acmgproxy.cli import main, parse_address
 from acmgproxy.h1.limits import Limits
 from acmgproxy.settings import ProxySettings
@@ -46,7 +46,7 @@ def test_run_hands_its_options_over_and_ends_with_the_gateways_code(
 
 
 def test_run_has_defaults(monkeypatch: pytest.MonkeyPatch, seen: list[RunOptions]) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(processors, "usable_processors", lambda: 3)
     run(monkeypatch, "run", "--config", "/x")
     assert seen == [RunOptions(directory=Path("/x"), workers=3, admin=("127.0.0.1", 15000), access_log="off", shared_port=15080)]
 
@@ -54,10 +54,11 @@ def test_run_has_defaults(monkeypatch: pytest.MonkeyPatch, seen: list[RunOptions
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("--config", "/x", "--workers", "0"),
         ("--config", "/x", "--admin", "15000"),
         ("--config", "/x", "--shared-port", "65536"),
+        ("--config", "/x", "--health", "15021"),
+        ("--kubernetes", "--listen", "gateway"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -65,6 +66,58 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     assert run(monkeypatch, "run", *arguments) not in {0, 5}
     assert not seen
+
+
+def test_run_in_a_cluster_hands_its_options_over(monkeypatch: pytest.MonkeyPatch, seen: list[RunOptions]) -> None:
+    monkeypatch.setenv("POD_IPS", "10.1.2.3")
+    options = ["--kubeconfig", "/k", "--context", "c", "--listen", "127.0.0.9", "--listen", "::1", "--health", "127.0.0.9:1"]
+    assert run(monkeypatch, "run", "--kubernetes", *options, "--workers", "1") == 5
+    (options_seen,) = seen
+    assert options_seen.directory is None
+    assert options_seen.kubernetes == KubernetesOptions(kubeconfig=Path("/k"), context="c", listen=("127.0.0.9", "::1"))
+    assert options_seen.health == ("127.0.0.9", 1)
+    assert options_seen.admin == ("127.0.0.1", 15000)
+    assert options_seen.settings == ProxySettings(drain_accept_s=10.0)
+
+
+@pytest.mark.parametrize(
+    ("pod_ips", "listen", "health"),
+    [
+        ("", ("0.0.0.0",), "0.0.0.0"),
+        ("10.1.2.3", ("10.1.2.3",), "0.0.0.0"),
+        ("10.1.2.3, fd00::3", ("10.1.2.3", "fd00::3"), "::"),
+    ],
+)
+def test_a_pod_listens_on_its_own_addresses(
+    monkeypatch: pytest.MonkeyPatch, seen: list[RunOptions], pod_ips: str, listen: tuple[str, ...], health: str
+) -> None:
+    monkeypatch.setenv("POD_IPS", pod_ips)
+    run(monkeypatch, "run", "--kubernetes", "--set", "drain_accept_s=0")
+    assert seen[0].kubernetes == KubernetesOptions(listen=listen)
+    assert seen[0].health == (health, 15021)
+    assert seen[0].settings.drain_accept_s == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "give --config DIR for objects in files, or --kubernetes"),
+        (("--config", "/x", "--kubernetes"), "--config and --kubernetes exclude each other"),
+        (("--config", "/x", "--context", "c"), "belong to --kubernetes"),
+        (("--config", "/x", "--kubeconfig", "/k"), "belong to --kubernetes"),
+        (("--config", "/x", "--listen", "127.0.0.1"), "belong to --kubernetes"),
+    ],
+)
+def test_a_gateway_has_one_source_of_objects(
+    monkeypatch: pytest.MonkeyPatch,
+    seen: list[RunOptions],
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    assert run(monkeypatch, "run", *arguments) == 2
+    assert not seen
+    assert words in capsys.readouterr().err
 
 
 def test_settings_are_handed_over(monkeypatch: pytest.MonkeyPatch, seen: list[RunOptions]) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from acmgproxy.listeners import Listeners
-from acmgproxy.sockets import AddressError, Bind, SocketGroup
+from acmgproxy.sockets import TOO_MANY, AddressError, Bind, SocketGroup
 from tests.unit.acmgproxy.control import listener, specs_with
 
 P = ("127.0.0.1", 80)
@@ -63,3 +63,18 @@ def test_of_two_listeners_at_one_address_the_first_by_name_has_it() -> None:
     listeners.update(specs_with(listener("b", P), listener("a", P)).listeners)
     assert listeners.binds.keys() == {Bind("a", *P)}
     assert listeners.errors == {Bind("b", *P): "already taken by listener a (127.0.0.1:80)"}
+
+
+def test_what_there_is_no_room_for_is_not_opened_until_there_is() -> None:
+    opener, room = Opener(), 3
+    listeners = Listeners(2, open_socket_group=opener, room=lambda: room)
+    assert listeners.update(specs_with(listener("a", P, Q)).listeners)
+    assert listeners.binds.keys() == {Bind("a", *P)}
+    assert listeners.errors == {Bind("a", *Q): TOO_MANY}
+    room = 1
+    assert not listeners.update(specs_with(listener("a", P, Q)).listeners)
+    room = 2
+    assert listeners.update(specs_with(listener("a", P, Q)).listeners)
+    assert listeners.binds.keys() == {Bind("a", *P), Bind("a", *Q)}
+    assert opener.opened == [P, Q]
+    listeners.close()

@@ -6,12 +6,11 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from acmgproxy.log import configure_log
+import pytest
 
-if TYPE_CHECKING:
-    import pytest
+from acmgproxy.log import LEVEL_VARIABLE, configure_log
+from acmgproxy.log_levels import Threshold
 
 
 class Terminal(io.StringIO):
@@ -27,6 +26,17 @@ def test_lines_are_json_when_nobody_watches() -> None:
     line = json.loads(stream.getvalue())
     assert (line["event"], line["level"], line["admin"], line["where"]) == ("ready", "info", "http://127.0.0.1:1", "/x")
     assert line["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize(("text", "written"), [("debug", 3), ("WARNING", 1), ("error", 0), ("loud", 2), ("", 2)])
+def test_level_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, text: str, written: int) -> None:
+    monkeypatch.setenv(LEVEL_VARIABLE, text)
+    stream = io.StringIO()
+    log = configure_log(stream)
+    log.debug("one")
+    log.info("two")
+    log.warning("three")
+    assert len(stream.getvalue().splitlines()) == written
 
 
 def test_lines_are_for_people_on_a_terminal() -> None:
@@ -51,3 +61,16 @@ def test_the_log_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> N
     captured = capsys.readouterr()
     assert json.loads(captured.err)["event"] == "ready"
     assert not captured.out
+
+
+def test_the_level_may_change_at_any_time() -> None:
+    stream, threshold = io.StringIO(), Threshold("warning")
+    log = configure_log(stream, threshold=threshold)
+    log.info("one")
+    threshold.level = "debug"
+    log.debug("two")
+    threshold.level = "error"
+    log.warning("three")
+    log.error("four")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["two", "four"]
+    assert repr(threshold) == "Threshold('error')"

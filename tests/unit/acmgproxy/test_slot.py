@@ -21,7 +21,9 @@ from acmgproxy.messages import (
     ListenerAdded,
     ListenerFailed,
     Rejected,
+    RemoveListener,
     Report,
+    SetQuarantine,
     Start,
     Started,
     StatsReply,
@@ -34,7 +36,7 @@ from tests.unit.acmgproxy.control import listener, specs_with, wait_for
 from tests.unit.acmgproxy.fake_process import FakeProcess, FakeProcesses
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from routing.specs import Specs
 
@@ -258,7 +260,7 @@ async def test_a_dead_worker_is_replaced_and_told_everything(
     assert watcher.exits[1].reason == "exit code 3"
     assert watcher.exits[1].delay_s == 0.5
     assert slot.state is SlotState.WAITING
-    assert slot.health() == (0, False, 0, 0, 2, 0.0, 0.0, 0.0, 0, 0)
+    assert slot.health()[:10] == (0, False, 0, 0, 2, 0.0, 0.0, 0.0, 0, 0)
 
 
 async def test_last_words_are_heard(slot: WorkerSlot, processes: FakeProcesses, watcher: Watcher) -> None:
@@ -321,6 +323,91 @@ async def test_draining_ends_a_worker_for_good(slot: WorkerSlot, processes: Fake
     assert watcher.exits[0].delay_s is None
 
 
+async def test_a_draining_worker_still_learns_of_changes_but_gets_no_sockets(
+    slot: WorkerSlot, processes: FakeProcesses, group: SocketGroup
+) -> None:
+    slot.desired = Desired(specs(1), 1, {A: group})
+    process = await started(slot, processes)
+    await wait_for(lambda: slot.is_current)
+    process.is_obedient = False
+    slot.drain(accept_s=7.5)
+    await process.ordered(Drain)
+    assert process.orders[-1] == Drain(accept_s=7.5)
+    want(slot, Desired(specs(2), 2, {B: group}))
+    await process.ordered(Apply, 2)
+    assert process.versions() == [(0, 1), (1, 2)]
+    assert process.listening() == ["+a"]
+
+
+async def test_a_change_that_leaves_the_sockets_alone_does_not_look_at_them(
+    slot: WorkerSlot, processes: FakeProcesses, group: SocketGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binds = {A: group}
+    slot.desired = Desired(specs(1), 1, binds)
+    process = await started(slot, processes)
+    await wait_for(lambda: slot.is_current)
+    monkeypatch.setattr(slot, "_withdraw", None)
+    want(slot, Desired(specs(2), 2, binds))
+    await wait_for(lambda: slot.version == 2)
+    assert process.listening() == ["+a"]
+
+
+async def test_what_a_worker_could_not_listen_on_is_offered_again(
+    slot: WorkerSlot, processes: FakeProcesses, group: SocketGroup
+) -> None:
+    processes.are_obedient = False
+    slot.desired = Desired(specs(1), 1, {A: group, B: group})
+    process = await started(slot, processes)
+    await process.ordered(AddListener, 2)
+    process.report(Applied(1), ListenerAdded(*A))
+    await wait_for(lambda: slot.bound)
+    assert not slot.has_answered
+    slot.retry_failed()
+    assert process.listening() == ["+a", "+b"]
+    process.report(ListenerFailed(*B, "no descriptors"))
+    await wait_for(lambda: slot.has_answered)
+    assert not slot.is_current
+    slot.retry_failed()
+    await process.ordered(AddListener, 3)
+    process.report(ListenerAdded(*B))
+    await wait_for(lambda: slot.is_current)
+    assert process.listening() == ["+a", "+b", "+b"]
+
+
+async def test_a_socket_that_cannot_be_handed_over_for_want_of_descriptors_is_tried_again(
+    slot: WorkerSlot, processes: FakeProcesses, group: SocketGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await started(slot, processes)
+    assert slot._channel is not None
+    send = slot._channel.send
+
+    def none_left(frame: bytes, fds: Sequence[int] = ()) -> None:
+        if fds:
+            raise OSError(24, "too many open files")
+        send(frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slot._channel, "send", none_left)
+        want(slot, Desired(specs(1), 1, {A: group}))
+        await wait_for(lambda: slot.version == 1)
+        assert slot.listener_errors == {A: "could not be handed over: too many open files"}
+    slot.retry_failed()
+    await wait_for(lambda: slot.is_current)
+    assert process.listening() == ["+a"]
+
+
+async def test_what_requests_see_is_known(slot: WorkerSlot, processes: FakeProcesses) -> None:
+    processes.are_obedient = False
+    slot.desired = Desired(specs(1), 1)
+    process = await started(slot, processes)
+    assert not slot.applied.listeners
+    process.report(Applied(1))
+    await wait_for(lambda: slot.applied is slot.desired.specs)
+    first = slot.applied
+    want(slot, Desired(specs(2), 2))
+    assert slot.applied is first
+
+
 async def test_draining_does_not_wait_for_a_worker_that_only_starts(
     slot: WorkerSlot, processes: FakeProcesses, watcher: Watcher
 ) -> None:
@@ -352,5 +439,98 @@ async def test_health_is_what_the_heartbeat_says(slot: WorkerSlot, processes: Fa
     await wait_for(lambda: slot.heartbeat)
     health = slot.health()
     assert health[:5] == (0, True, process.pid, 0, 0)
-    assert health[6:] == (0.25, 1.5, 7, 8)
+    assert health[6:10] == (0.25, 1.5, 7, 8)
+    assert health.config_age_s == 0, "it has none"
+    want(slot, Desired(specs(1), 1))
+    await wait_for(lambda: slot.has_applied)
+    assert 0 < slot.health().config_age_s < 20
     assert health.silent_s < 20
+
+
+async def test_sockets_of_others_come_after_the_routes_and_go_back(
+    slot: WorkerSlot, processes: FakeProcesses, group: SocketGroup
+) -> None:
+    both = SocketGroup("127.0.0.1", 80, (group.members[0], group.members[0].dup()))
+    slot.desired = Desired(specs(1), 1, {A: both})
+    slot.lent = {(A, 1): both}
+    process = await started(slot, processes)
+    await wait_for(lambda: slot.is_current)
+    await process.ordered(AddListener, 2)
+    assert process.listening() == ["+a", "+a@1"]
+    assert slot.bound == {A}
+    slot.lent = {}
+    slot.sync()
+    await wait_for(lambda: process.listening() == ["+a", "+a@1", "-a@1"])
+    removed = process.orders[-1]
+    assert isinstance(removed, RemoveListener)
+    assert not removed.is_last, "its owner accepts from it"
+    assert slot.bound == {A}
+    both.members[1].close()
+
+
+async def test_a_crash_loop_is_away_until_it_accepts_again(slot: WorkerSlot, processes: FakeProcesses) -> None:
+    slot.desired = Desired(specs(1), 1)
+    first = await started(slot, processes)
+    first.exit(3)
+    await wait_for(lambda: len(processes.started) == 2)
+    await wait_for(lambda: not slot.is_away)
+    processes.started[1].exit(3)
+    await wait_for(lambda: slot.is_away)
+    processes.are_obedient = False
+    await wait_for(lambda: len(processes.started) == 3)
+    third = processes.started[2]
+    third.report(Started())
+    await third.ordered(Apply)
+    assert slot.is_away, "it does not accept yet"
+    third.report(Applied(1))
+    await wait_for(lambda: not slot.is_away)
+    assert slot.is_current
+
+
+async def test_what_a_dead_worker_left_behind_is_read(slot: WorkerSlot, processes: FakeProcesses, watcher: Watcher) -> None:
+    process = await started(slot, processes)
+    await process.ordered(Start)
+    recorder = process.recorder
+    assert recorder is not None
+    recorder.begin(b"listener", b"GET / HTTP/1.1\r\n\r\n")
+    process.exit(-11)
+    await wait_for(lambda: watcher.exits)
+    (end,) = watcher.exits
+    assert end.note == ("listener", b"GET / HTTP/1.1\r\n\r\n", "")
+    assert end.is_fault
+    await wait_for(lambda: len(processes.started) == 2)
+
+
+async def test_a_process_that_hangs_says_where_and_is_killed(
+    slot: WorkerSlot, processes: FakeProcesses, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STACK_S", 0.0)
+    assert not slot.replace_hung(), "there is none"
+    process = await started(slot, processes)
+    assert slot.replace_hung()
+    assert not slot.replace_hung(), "once is enough"
+    await wait_for(lambda: watcher.exits)
+    assert process.dumps == 1
+    assert (watcher.exits[0].reason, watcher.exits[0].is_fault) == ("hung", True)
+    assert slot.health().hangs == 1
+
+
+async def test_quarantine_is_told_at_once_and_to_every_new_process(slot: WorkerSlot, processes: FakeProcesses) -> None:
+    slot.set_quarantine([b"1"])
+    first = await started(slot, processes)
+    await first.ordered(SetQuarantine)
+    slot.set_quarantine([b"1", b"2"])
+    await first.ordered(SetQuarantine, 2)
+    assert first.orders[-1] == SetQuarantine([b"1", b"2"])
+    first.kill()
+    await wait_for(lambda: len(processes.started) == 2)
+    await processes.started[1].ordered(SetQuarantine)
+    assert processes.started[1].orders[1] == SetQuarantine([b"1", b"2"])
+
+
+async def test_silence_can_be_forgiven(slot: WorkerSlot, processes: FakeProcesses) -> None:
+    await started(slot, processes)
+    slot._last_sign_at -= 1000.0
+    assert slot.silent_s >= 1000.0
+    slot.forgive()
+    assert slot.silent_s < 1000.0

@@ -7,13 +7,14 @@ import asyncio
 import json
 import os
 import select
+import signal
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
-from acmgproxy.watchdog import Watchdog
+from acmgproxy.watchdog import ORPHAN_S, Watchdog
 from acmgproxy.worker_log import WorkerLog
 from tests.protocol.mocks import MockLoop, new_loop
 from tests.unit.acmgproxy.control import wait_for
@@ -100,10 +101,33 @@ def test_a_stall_that_goes_on_is_told_with_its_stack(scene: Scene) -> None:
 
 
 def test_not_every_stall_is_told(scene: Scene) -> None:
-    for seconds, lines in ((0.4, 1), (0.4, 0), (9.0, 0), (1.0, 1)):
+    for seconds, lines in ((0.4, 1), (0.4, 0), (9.0, 1), (1.0, 0), (9.9, 1)):
         scene.stall(seconds)
         scene.watchdog.look()
         assert len(scene.lines()) == lines
+        scene.watchdog.touch()
+
+
+def test_a_stall_that_lasts_is_told_once_more(scene: Scene) -> None:
+    for seconds, lines in ((0.4, 1), (0.4, 0), (0.4, 1), (0.4, 0), (11.0, 1)):
+        scene.stall(seconds)
+        scene.watchdog.look()
+        assert len(scene.lines()) == lines
+
+
+def test_a_stall_without_a_supervisor_ends_the_process(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = [100, 100, 1, 1]
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append((pid, number)))
+    scene.watchdog = Watchdog(scene.loop, scene.counters, scene.log, clock=scene.loop.time, parent=lambda: parents.pop(0))
+    scene.stall(ORPHAN_S + 1)
+    scene.watchdog.look()
+    assert not killed, "the supervisor acts"
+    scene.watchdog.look()
+    assert killed == [(os.getpid(), signal.SIGKILL)]
+    scene.watchdog._due = scene.loop.time()
+    scene.watchdog.look()
+    assert len(killed) == 1, "a loop that turns goes on"
 
 
 def test_a_thread_that_has_ended_has_no_stack(scene: Scene) -> None:

@@ -14,20 +14,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from acmgproxy import dataplane, worker
+from acmgproxy.access_log import AccessLogOptions
+from acmgproxy.black_box import BlackBox, Recorder
 from acmgproxy.channel import Channel, encode_frame
 from acmgproxy.messages import (
     AddListener,
     Applied,
     Apply,
+    AskEndpoints,
     AskStats,
     Drain,
+    EndpointsReply,
     Heartbeat,
     ListenerAdded,
     ListenerFailed,
     ListenerRemoved,
+    LoggingSet,
     Rejected,
     RemoveListener,
+    ReplacementWanted,
     Report,
+    SeriesReport,
+    SetLogging,
+    SetQuarantine,
     Start,
     Started,
     StatsReply,
@@ -195,12 +204,25 @@ async def test_a_queue_that_never_runs_empty_is_given_up(monkeypatch: pytest.Mon
     await boss.end()
 
 
+async def test_endpoints_are_told_when_asked() -> None:
+    boss = Boss()
+    boss.order(AskEndpoints(4, ("a", "b")))
+    reply = await boss.expect_kind(EndpointsReply)
+    assert isinstance(reply, EndpointsReply)
+    assert (reply.ask, [(one.cluster, one.active) for one in reply.endpoints]) == (4, [("a", 2), ("b", 2)])
+    await boss.end()
+
+
 async def test_counters_are_told_when_asked() -> None:
     boss = Boss()
     boss.order(AskStats(7))
     reply = await boss.expect_kind(StatsReply)
     assert isinstance(reply, StatsReply)
     assert (reply.ask, reply.stats.worker, reply.stats.counters) == (7, 3, {"requests": 5.0})
+    kinds = [type(report) for report in boss.reports]
+    assert kinds.index(SeriesReport) < kinds.index(StatsReply), "what is counted by series goes before"
+    (part,) = [report for report in boss.reports if isinstance(report, SeriesReport)]
+    assert [value.count for value in part.series] == [5]
     await boss.end()
 
 
@@ -221,11 +243,28 @@ async def test_a_drained_worker_finishes_stops_accepting_and_says_its_last_count
     boss.channel.close()
 
 
+async def test_a_draining_worker_accepts_as_long_as_it_is_told_and_ends_nothing_before() -> None:
+    boss = Boss()
+    boss.listen("a")
+    await boss.expect(ListenerAdded("a", *PLACE))
+    plane = await boss.ready_plane()
+    boss.order(Drain(accept_s=0.2))
+    await wait_for(lambda: plane.is_leaving)
+    assert plane.drains == 0
+    assert "a" in plane.sockets
+    boss.order(AskStats(7))
+    await boss.expect_kind(StatsReply)
+    await boss.task
+    assert plane.drains == 2
+    assert not plane.sockets
+    boss.channel.close()
+
+
 async def test_draining_ends_in_time_even_if_the_last_connections_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     boss = Boss()
     plane = await boss.ready_plane()
 
-    async def first_at_once_then_never() -> None:
+    async def first_at_once_then_never(_: float | None = None) -> None:
         plane.drains += 1
         if plane.drains > 1:
             await asyncio.Event().wait()
@@ -245,11 +284,84 @@ async def test_a_worker_that_never_started_drains_at_once() -> None:
     boss.channel.close()
 
 
-async def test_a_worker_ends_with_its_supervisor_even_while_draining() -> None:
+async def test_a_worker_whose_supervisor_is_gone_finishes_and_ends() -> None:
     boss = Boss()
-    (await boss.ready_plane()).may_finish.clear()
-    boss.order(Drain())
-    await wait_for(lambda: boss.plane is not None and boss.plane.drains)
+    boss.listen("a")
+    await boss.expect(ListenerAdded("a", *PLACE))
+    plane = await boss.ready_plane()
+    plane.may_finish.clear()
+    boss.channel.close()
+    await wait_for(lambda: not plane.sockets, "it accepts no more")
+    assert plane.is_leaving
+    assert not boss.task.done(), "something is under way"
+    plane.may_finish.set()
+    await boss.task
+
+
+@pytest.mark.parametrize("order", [Drain(accept_s=1000.0), Drain(hands_over=True)])
+async def test_nobody_waits_for_clients_any_more_when_the_supervisor_is_gone(order: Drain) -> None:
+    boss = Boss()
+    plane = await boss.ready_plane()
+    plane.may_fade.clear()
+    boss.order(order)
+    await wait_for(lambda: plane.is_leaving)
+    await boss.end()
+    assert plane.drains == 2
+
+
+async def test_a_worker_that_hands_over_leaves_the_queue_and_lets_clients_go_by_themselves() -> None:
+    boss = Boss()
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        boss.order(AddListener("a", *PLACE), sock.fileno())
+        plane = await boss.ready_plane()
+        plane.may_fade.clear()
+        boss.order(Drain(hands_over=True))
+        await wait_for(lambda: plane.fades)
+        assert plane.is_leaving
+        assert not plane.sockets
+        assert plane.drains == 0, "idle connections stay"
+        with socket.create_connection(sock.getsockname(), timeout=5):
+            sock.accept()[0].close()
+        plane.may_fade.set()
+        await boss.task
+    assert 0 < plane.fades[0] <= ProxySettings().drain_timeout_s - worker.FADE_REST_S
+    assert plane.drains == 2
+    boss.channel.close()
+
+
+async def test_sockets_of_others_are_kept_apart() -> None:
+    boss = Boss()
+    boss.listen("a")
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        boss.order(AddListener("a", *PLACE, member=1), sock.fileno())
+        boss.order(AddListener("bad", *PLACE, member=1), sock.fileno())
+        boss.order(RemoveListener("a", *PLACE, is_last=False, member=1))
+        await boss.expect(
+            ListenerAdded("a", *PLACE),
+            ListenerAdded("a", *PLACE, member=1),
+            ListenerFailed("bad", *PLACE, "KeyError: 'bad'", member=1),
+            ListenerRemoved("a", *PLACE, member=1),
+        )
+    plane = await boss.ready_plane()
+    assert list(plane.sockets) == ["a"]
+    boss.order(RemoveListener("a", *PLACE, is_last=True))
+    await boss.expect(ListenerRemoved("a", *PLACE))
+    await boss.end()
+
+
+async def test_it_notes_what_it_works_on_and_learns_what_not_to_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recorder, "record_stacks", lambda _: None)
+    boss = Boss(start=False)
+    box = BlackBox()
+    boss.order(Start(worker_id=3, settings=ProxySettings()), box.fd)
+    boss.order(SetQuarantine([b"1", b"2"]))
+    plane = await boss.ready_plane()
+    await wait_for(lambda: plane.quarantine)
+    assert plane.quarantine == {b"1", b"2"}
+    assert plane.recorder is not None
+    plane.recorder.begin(b"a", b"head\r\n\r\n")
+    assert box.note() == ("a", b"head\r\n\r\n", "")
+    box.close()
     await boss.end()
 
 
@@ -270,13 +382,20 @@ def signals() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("signals")
-async def test_sigterm_drains() -> None:
+async def test_sigterm_asks_for_a_replacement() -> None:
     ours, theirs = socket.socketpair()
+    reports: list[Report] = []
+    channel = Channel(
+        asyncio.get_running_loop(), ours, report_decoder(),
+        on_message=lambda report, _: reports.append(report), on_close=lambda: None,
+    )  # fmt: skip
     running = asyncio.create_task(worker.run(theirs.detach(), lambda *_: FakeDataPlane()))
     await asyncio.sleep(0)
     os.kill(os.getpid(), signal.SIGTERM)
+    await wait_for(lambda: reports == [ReplacementWanted()])
+    assert not running.done()
+    channel.close()
     await running
-    ours.close()
 
 
 @pytest.mark.usefixtures("signals")
@@ -300,3 +419,13 @@ def test_garbage_collection_is_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gc, "set_threshold", lambda *numbers: done.append(numbers))
     tune()
     assert done == ["collect", "freeze", worker.GC_THRESHOLDS]
+
+
+async def test_logs_are_switched_and_what_cannot_be_opened_is_told() -> None:
+    boss = Boss()
+    await boss.expect_kind(Started)
+    boss.order(SetLogging(4, AccessLogOptions(sink="-", min_status=500), "debug"))
+    boss.order(SetLogging(5, AccessLogOptions(sink="/bad"), "info"))
+    await boss.expect(LoggingSet(4, ""), LoggingSet(5, "/bad cannot be opened: Permission denied"))
+    assert boss.plane is not None
+    assert boss.plane.orders == ["log - debug"]

@@ -9,6 +9,7 @@ import pty
 
 import pytest
 
+from acmgproxy.log_levels import LEVEL_VARIABLE
 from acmgproxy.worker_log import WorkerLog
 
 
@@ -64,4 +65,18 @@ def test_nobody_to_read_is_no_error(pipe: tuple[int, int]) -> None:
     log = WorkerLog(0, writing)
     log.note("info", "lost")
     log.flush()
+    os.close(writing)
+
+
+def test_lines_below_the_threshold_are_not_noted(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = pipe
+    monkeypatch.setenv(LEVEL_VARIABLE, "warning")
+    log = WorkerLog(0, writing)
+    log.note("info", "first")
+    log.threshold.level = "info"
+    log.note("info", "second")
+    log.note("debug", "third")
+    log.flush()
+    assert json.loads(os.read(reading, 1000))["event"] == "second"
+    os.close(reading)
     os.close(writing)

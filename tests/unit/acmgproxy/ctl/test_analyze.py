@@ -118,7 +118,7 @@ def test_a_terminal_gets_a_table(
 
 
 def test_findings_say_where() -> None:
-    sample = Path(__file__).resolve().parents[4] / "deploy" / "samples" / "helloworld"
+    sample = Path(__file__).resolve().parents[4] / "deploy" / "samples" / "helloworld-laptop"
     assert analyze(str(sample)) == []
 
 

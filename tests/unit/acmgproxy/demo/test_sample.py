@@ -65,7 +65,7 @@ def test_weights_are_rewritten_any_number_of_times(tmp_path: Path) -> None:
 
 
 def test_cluster_manifest_has_what_a_laptop_makes_by_hand() -> None:
-    cluster = _objects(sample_directory().with_name("helloworld-cluster.yaml"))
+    cluster = _objects(*sample_directory().with_name("helloworld").iterdir())
     local = _objects(sample_directory() / "service.yaml", sample_directory() / "endpoints.yaml")
     service = local["Service", "helloworld"]["spec"]
     assert cluster["Service", "helloworld"]["spec"] == {key: value for key, value in service.items() if key != "clusterIP"}
@@ -74,6 +74,11 @@ def test_cluster_manifest_has_what_a_laptop_makes_by_hand() -> None:
         pods = [pod for pod in local.values() if pod["metadata"].get("labels", {}).get("version") == version]
         assert len(pods) == deployment["replicas"]
         assert all(pod["metadata"]["labels"] == deployment["template"]["metadata"]["labels"] for pod in pods)
+
+
+def test_routing_is_the_same_in_a_cluster_and_on_a_laptop() -> None:
+    laptop = sample_directory() / "routing.yaml"
+    assert sample_directory().with_name("helloworld").joinpath("routing.yaml").read_text() == laptop.read_text()
 
 
 def test_two_demos_never_get_the_same_place() -> None:
