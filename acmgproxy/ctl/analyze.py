@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`acmgctl analyze`: the findings about a set of objects, without a gateway.
+"""`acmgctl analyze`: the findings about a set of objects, in files or in a cluster, without a gateway.
 
 It reads and translates exactly as a gateway would, and shows what that has to say. Objects that are refused have no last good
 version here, so what refers to them is reported too.
@@ -27,11 +27,13 @@ from routing.translate import translate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from acmgproxy.ctl.cluster import Where
+    from discovery.kube import KubeClient
     from discovery.objects import SourceProblem
     from routing.diagnostics import Diagnostic
     from routing.resources import Resource
 
-__all__ = ["Finding", "analyze", "run_analyze"]
+__all__ = ["Finding", "Objects", "analyze", "analyze_cluster", "read_objects", "run_analyze", "run_analyze_cluster"]
 
 REFUSED = "IST0106"
 UNREADABLE = "ACMG000"
@@ -61,7 +63,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.kind} {'/'.join(part for part in (self.namespace, self.name) if part)}"
 
 
-class _Objects(NamedTuple):
+class Objects(NamedTuple):
+    """What was read: the objects, and what could not be."""
+
     resources: Iterable[Resource]
     problems: tuple[SourceProblem, ...]
 
@@ -75,25 +79,33 @@ def analyze(path: str) -> list[Finding]:
     Raises:
         OSError: There is nothing to be read.
     """
-    objects = _read(path)
+    return _findings(read_objects(path))
+
+
+def _findings(objects: Objects) -> list[Finding]:
     diagnostics = translate(Store(objects.resources)).diagnostics
     findings = [*map(_of_problem, objects.problems), *map(_of_diagnostic, diagnostics)]
     return sorted(findings, key=lambda found: _ORDER.index(found.severity))
 
 
-def _read(path: str) -> _Objects:
+def read_objects(path: str) -> Objects:
+    """Return the objects at `path`: a file, a directory, or `-` for standard input.
+
+    Raises:
+        OSError: There is nothing to be read.
+    """
     if path == "-":
         return _parsed("standard input", sys.stdin.buffer.read())
     found = Path(path)
     if not found.is_dir():
         return _parsed(path, found.read_bytes())
     changes = FileSource(found).look()
-    return _Objects(changes.put.values(), changes.problems) if changes is not None else _Objects((), ())
+    return Objects(changes.put.values(), changes.problems) if changes is not None else Objects((), ())
 
 
-def _parsed(origin: str, data: bytes) -> _Objects:
+def _parsed(origin: str, data: bytes) -> Objects:
     contents = parse(origin, data)
-    return _Objects(contents.objects.values(), contents.problems)
+    return Objects(contents.objects.values(), contents.problems)
 
 
 def _of_problem(problem: SourceProblem) -> Finding:
@@ -123,6 +135,33 @@ def run_analyze(path: str, *, as_json: bool) -> int:
     except OSError as error:
         print(f"{path}: {error.strerror}", file=sys.stderr)
         return 1
+    return _show(findings, as_json=as_json)
+
+
+async def analyze_cluster(client: KubeClient) -> list[Finding]:
+    """Return the findings about the objects of a cluster, worst first.
+
+    Raises:
+        ApiError: They cannot be read.
+    """
+    from discovery.kube import KubeSource  # noqa: PLC0415 - takes a second, and files need no cluster
+
+    changes = await KubeSource(client).first()
+    return _findings(Objects(changes.put.values(), changes.problems))
+
+
+def run_analyze_cluster(where: Where, *, as_json: bool) -> int:
+    """Print the findings about the objects of a cluster; return the exit code."""
+    from acmgproxy.ctl.cluster import connected, run  # noqa: PLC0415 - takes a second, and files need no cluster
+
+    async def command() -> int:
+        async with connected(where) as client:
+            return _show(await analyze_cluster(client), as_json=as_json)
+
+    return run(command)
+
+
+def _show(findings: Sequence[Finding], *, as_json: bool) -> int:
     if as_json:
         print(orjson.dumps(msgspec.to_builtins(findings), option=orjson.OPT_INDENT_2).decode())
     elif sys.stdout.isatty():

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`acmgproxy demo`: the whole gateway at work on one machine, without a cluster.
 
-Real processes throughout: four helloworld servers, a gateway run by `acmgproxy run` on a copy of deploy/samples/helloworld, and a
-client that counts every answer. While requests flow, the demo edits the VirtualService and kills servers; a request that fails
-makes the exit code 1.
+Real processes throughout: four helloworld servers, a gateway run by `acmgproxy run` on a copy of
+deploy/samples/helloworld-laptop, and a client that counts every answer. While requests flow, the demo edits the VirtualService
+and kills servers; a request that fails makes the exit code 1.
 
     scenario   what happens and in which order; the result
     sample     the sample's files, with addresses that are free here

@@ -110,7 +110,7 @@ def sample_directory() -> Path:
     """
     package = Path(__file__).resolve().parent.parent
     for root in (package / "_deploy", package.parent / "deploy"):
-        directory = root / "samples" / "helloworld"
+        directory = root / "samples" / "helloworld-laptop"
         if (directory / _FILES[0]).is_file():
             return directory
     msg = "the helloworld sample is missing from this installation; reinstall acmgproxy"
