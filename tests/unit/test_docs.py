@@ -14,7 +14,7 @@ from acmgproxy import cli
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-TARGETS = set(re.findall(r"^([a-z0-9-]+):.* ## ", MAKEFILE, re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z0-9.-]+):.* ## ", MAKEFILE, re.MULTILINE))
 
 
 def _heading_anchors(document: Path) -> set[str]:
@@ -33,12 +33,14 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_make_targets_exist(document: Path) -> None:
-    mentioned = set(re.findall(r"(?:^\$ |`)make ([a-z0-9-]+)", document.read_text(encoding="utf-8"), re.MULTILINE))
+    mentioned = set(
+        re.findall(r"(?:^\$ |`)make ([a-z0-9-]+(?:\.[a-z0-9]+)*)", document.read_text(encoding="utf-8"), re.MULTILINE)
+    )
     assert mentioned <= TARGETS
 
 
 def test_every_target_is_phony_and_described() -> None:
-    phony = set(re.findall(r"^\.PHONY: ([a-z0-9-]+)$", MAKEFILE, re.MULTILINE))
+    phony = set(re.findall(r"^\.PHONY: ([a-z0-9.-]+)$", MAKEFILE, re.MULTILINE))
     assert phony == TARGETS
 
 
