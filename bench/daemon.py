@@ -11,6 +11,7 @@ import ctypes
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -76,6 +77,15 @@ class Daemon:
         """The process id of the first process."""
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the first process runs."""
+        return self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the first process."""
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """Terminate the process; kill what is left of its group."""
         self._process.terminate()
@@ -105,6 +115,21 @@ class Daemon:
                     return line
             self._pause()
         raise self.error(f"no log line with {text!r} within {timeout_s} s")
+
+    def wait_listening(self, address: Address, *, timeout_s: float = 20.0) -> None:
+        """Wait until somebody listens at `address`; no request is sent.
+
+        Raises:
+            DaemonError: the process ended, or nobody did in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                probe.settimeout(2)
+                if probe.connect_ex(address) == 0:
+                    return
+            self._pause()
+        raise self.error(f"nobody listens at {address[0]}:{address[1]} after {timeout_s} s")
 
     def wait_answer(self, address: Address, *, path: str, body: bytes, timeout_s: float = 20.0) -> None:
         """Wait until GET `path` is answered by 200 and `body`.

@@ -15,16 +15,19 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.daemon import die_with_parent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.net import Address
 
-__all__ = ["BODY", "HEADERS", "PATH", "LoadError", "Sample", "Shape", "burst", "wrk_version"]
+__all__ = ["BODY", "HEADERS", "PATH", "UPLOAD_PATH", "LoadError", "Sample", "Shape", "body_path", "burst", "wrk_version"]
 
 PATH = "/hello"
+UPLOAD_PATH = "/upload"
 BODY = (
     b"Hello version: v1, instance: helloworld-v1-776f57d5f6-2bczj. "
     b"A plain answer of one hundred and thirty bytes to each request here.\n"
@@ -53,16 +56,49 @@ class LoadError(RuntimeError):
     """The load did not run, or not every request was answered by 2xx."""
 
 
+def body_path(size: int) -> str:
+    """Return the path at which the upstream answers with `size` bytes."""
+    return f"/bytes/{size}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """One kind of load. `distinct`: no request has the head of another one, so nothing can be recognised."""
+    """One kind of load.
+
+    Args:
+        connections: at a time.
+        headers: request headers besides Host.
+        distinct: no request has the head of another one, so nothing can be recognised.
+        answer_bytes: size of the answer's body; 0 for the small one.
+        upload_bytes: size of the request's body; 0 for GET.
+        closes: every request has a connection of its own.
+        hosts: Host of the requests in turn; empty for that of the address.
+        path: what is asked for when neither size says it.
+    """
 
     connections: int
     headers: int = 0
     distinct: bool = False
+    answer_bytes: int = 0
+    upload_bytes: int = 0
+    closes: bool = False
+    hosts: tuple[str, ...] = ()
+    path: str = PATH
 
     def __str__(self) -> str:
-        return f"{self.connections} connections, {self.headers} headers{', every head different' if self.distinct else ''}"
+        parts = [f"{self.connections} connections", f"{self.headers} headers"]
+        parts += ["every head different"] if self.distinct else []
+        parts += [f"answers of {self.answer_bytes:,} bytes"] if self.answer_bytes else []
+        parts += [f"uploads of {self.upload_bytes:,} bytes"] if self.upload_bytes else []
+        parts += ["a connection for each request"] if self.closes else []
+        return ", ".join(parts)
+
+    @property
+    def target(self) -> str:
+        """The path that is asked for."""
+        if self.upload_bytes:
+            return UPLOAD_PATH
+        return body_path(self.answer_bytes) if self.answer_bytes else self.path
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,7 +145,8 @@ def wrk_version() -> str:
 def burst(address: Address, shape: Shape, *, seconds: float) -> Sample:
     """Load `address` with `shape` for `seconds`, on the CPUs that this process may use.
 
-    wrk takes whole seconds only; it is given a minute and interrupted, on which it reports what it measured.
+    wrk takes whole seconds only; it is given a minute and interrupted, on which it reports what it measured. Where it got no turn
+    to ask anything on a busy machine, it is given more time.
 
     Raises:
         LoadError: wrk failed, or a request failed or was not answered by 2xx.
@@ -117,9 +154,26 @@ def burst(address: Address, shape: Shape, *, seconds: float) -> Sample:
     argv = ["wrk", "-t1", f"-c{shape.connections}", "-d60s", "-s", str(_SCRIPT)]
     for header in HEADERS[: shape.headers]:
         argv += ["-H", header]
-    argv.append(f"http://{address[0]}:{address[1]}{PATH}")
+    if shape.closes:
+        argv += ["-H", "Connection: close"]
+    argv.append(f"http://{address[0]}:{address[1]}{shape.target}")
+    script = [f"host={host}" for host in shape.hosts]
+    if shape.upload_bytes:
+        script.append(f"upload={shape.upload_bytes}")
     if shape.distinct:
-        argv += ["-H", "X-Request-Id: @", "--", "distinct"]
+        argv += ["-H", "X-Request-Id: @@"]
+        script.append("distinct=1")
+    if script:
+        argv += ["--", *script]
+    for patience in (1, 4, 16):
+        result = _result(_interrupted(argv, seconds * patience))
+        if result["requests"] or any(result["errors"].values()):
+            break
+    return _sample(result, shape.answer_bytes or len(BODY))
+
+
+def _interrupted(argv: Sequence[str], seconds: float) -> str:
+    """Run a command for `seconds` and interrupt it; return what it printed."""
     process = subprocess.Popen(
         argv,
         stdout=subprocess.PIPE,
@@ -137,20 +191,24 @@ def burst(address: Address, shape: Shape, *, seconds: float) -> Sample:
         if process.poll() is None:
             process.kill()
             process.communicate()
-    return _sample(output)
+    return output
 
 
-def _sample(output: str) -> Sample:
+def _result(output: str) -> dict[str, Any]:
     lines = [line for line in output.splitlines() if line.startswith("JSON")]
     if not lines:
         msg = f"wrk gave no result: {output.strip()}"
         raise LoadError(msg)
-    result = json.loads(lines[0].removeprefix("JSON"))
+    result: dict[str, Any] = json.loads(lines[0].removeprefix("JSON"))
+    return result
+
+
+def _sample(result: dict[str, Any], answer_bytes: int) -> Sample:
     errors = {kind: count for kind, count in result["errors"].items() if count}
     if errors or not result["requests"]:
         msg = f"{result['requests']} requests, errors {errors}"
         raise LoadError(msg)
-    if result["bytes"] < result["requests"] * len(BODY):  # wrk counts no 3xx as error
+    if result["bytes"] < result["requests"] * answer_bytes:  # wrk counts no 3xx as error
         msg = f"{result['requests']} requests, but only {result['bytes']} bytes of answers"
         raise LoadError(msg)
     return Sample(

@@ -9,15 +9,16 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Cpus", "describe", "split_cpus"]
+__all__ = ["Cpus", "describe", "proxy_cpus", "split_cpus"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpus:
-    """CPUs of the two sides. With one CPU both are empty: nothing is pinned, and latencies say little."""
+    """CPUs of the two sides, of all `usable` ones. With one CPU both are empty: nothing is pinned, and latencies say little."""
 
     load: frozenset[int]
     proxy: frozenset[int]
+    usable: frozenset[int] = frozenset()
 
 
 def split_cpus() -> Cpus:
@@ -27,7 +28,13 @@ def split_cpus() -> Cpus:
         return Cpus(load=frozenset(), proxy=frozenset())
     load = usable[0]
     proxy = next((cpu for cpu in usable[1:] if _core(cpu) != _core(load)), usable[1])
-    return Cpus(load=frozenset({load}), proxy=frozenset({proxy}))
+    return Cpus(load=frozenset({load}), proxy=frozenset({proxy}), usable=frozenset(usable))
+
+
+def proxy_cpus(cpus: Cpus, count: int) -> frozenset[int]:
+    """Choose CPUs for so many workers: those that the load does not need first."""
+    ordered = sorted(cpus.usable, key=lambda cpu: (cpu in cpus.load, cpu not in cpus.proxy, cpu))
+    return frozenset(ordered[:count]) if cpus.proxy else frozenset()
 
 
 def describe(cpus: Cpus) -> dict[str, object]:

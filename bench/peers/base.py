@@ -6,8 +6,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bench.daemon import Daemon
 
@@ -47,16 +47,30 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A started peer: where it listens and which processes do its work (none for the direct way)."""
+    """A started peer.
+
+    Args:
+        address: where it listens.
+        daemons: the processes that do its work (none for the direct way).
+        configuration: the files it was started with, by name.
+        details: what else is to be known of it, by name.
+    """
 
     address: Address
     daemons: tuple[Daemon, ...] = ()
+    configuration: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pids(self) -> list[int]:
+        """The first processes of all daemons."""
+        return [daemon.pid for daemon in self.daemons]
 
 
 class Peer(ABC):
     """Something that answers the load."""
 
-    name: ClassVar[str]
+    name: str
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from bench.peers.base import Peer, Running
 
@@ -16,7 +16,7 @@ __all__ = ["Direct"]
 class Direct(Peer):
     """The first upstream itself; it has no CPU time and memory of its own."""
 
-    name: ClassVar[str] = "direct"
+    name = "direct"
 
     def version(self) -> str:
         """See Peer."""

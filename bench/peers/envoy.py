@@ -13,10 +13,12 @@ import json
 import shutil
 from importlib import resources, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
+from bench.load import PATH, UPLOAD_PATH
 from bench.net import free_address
 from bench.peers.base import Peer, PeerMissing, Running, first_line
+from bench.peers.gateway import TABLE_PATH, table_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,11 +80,11 @@ def _cluster(name: str, upstream: Address) -> dict[str, Any]:
     }
 
 
-def _route(weights: Mapping[str, int]) -> dict[str, Any]:
-    """Return the route of the sample VirtualService: exact /hello, split, timeout, retries."""
+def _route(match: dict[str, str], weights: Mapping[str, int]) -> dict[str, Any]:
+    """Return a route of the sample VirtualService: what matches, split, timeout, retries."""
     return {
         "name": "helloworld",
-        "match": {"path": "/hello"},
+        "match": match,
         "route": {
             "weighted_clusters": {"clusters": [{"name": name, "weight": weight} for name, weight in weights.items()]},
             "timeout": "10s",
@@ -103,7 +105,29 @@ def _route(weights: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _listener(address: Address, weights: Mapping[str, int]) -> dict[str, Any]:
+def _virtual_hosts(weights: Mapping[str, int], hosts: int) -> list[dict[str, Any]]:
+    matches = ({"path": PATH}, {"prefix": "/bytes/"}, {"path": UPLOAD_PATH})
+    found = [{"name": "helloworld", "domains": ["*"], "routes": [_route(match, weights) for match in matches]}]
+    for number in range(hosts):
+        name = table_host(number)
+        found.append({"name": name, "domains": [name], "routes": [_route({"path": TABLE_PATH}, weights)]})
+    return found
+
+
+def _filter(name: str, message: str, **options: object) -> dict[str, Any]:
+    return {"name": name, "typed_config": {"@type": f"type.googleapis.com/envoy.extensions.filters.http.{message}", **options}}
+
+
+_FILTERS = (
+    _filter("envoy.filters.http.grpc_stats", "grpc_stats.v3.FilterConfig", emit_filter_state=True),
+    _filter("envoy.filters.http.fault", "fault.v3.HTTPFault"),
+    _filter("envoy.filters.http.cors", "cors.v3.Cors"),
+    _filter("envoy.filters.http.router", "router.v3.Router"),
+)
+"""Those of a sidecar that a plain Envoy has, in pilot's order. Istio's own, metadata exchange and telemetry, cost extra there."""
+
+
+def _listener(address: Address, weights: Mapping[str, int], hosts: int = 0) -> dict[str, Any]:
     name = f"{address[0]}_{address[1]}"
     manager = {
         "@type": _MANAGER,
@@ -112,50 +136,49 @@ def _listener(address: Address, weights: Mapping[str, int]) -> dict[str, Any]:
         "generate_request_id": True,
         "normalize_path": True,
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "route_config": {
-            "name": name,
-            "validate_clusters": False,
-            "virtual_hosts": [{"name": "helloworld", "domains": ["*"], "routes": [_route(weights)]}],
-        },
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-            }
-        ],
+        "route_config": {"name": name, "validate_clusters": False, "virtual_hosts": _virtual_hosts(weights, hosts)},
+        "http_filters": list(_FILTERS),
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     return {"name": name, "address": _address(address), "filter_chains": [chain]}
 
 
-def _launch(site: Site, name: str, listeners: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> Daemon:
-    folder = site.folder(name)
-    configuration = folder / "envoy.json"
-    configuration.write_text(json.dumps({"static_resources": {"listeners": listeners, "clusters": clusters}}, indent=1))
-    argv: list[str | Path] = [
-        _binary(),
-        "--config-path",
-        configuration,
-        "--concurrency",
-        "1",
-        "--disable-hot-restart",
-        "--log-level",
-        "error",
-    ]
-    return site.launch(argv, folder)
+class _Job:
+    """One Envoy to start: where its files are, what it listens on and where it sends to."""
+
+    def __init__(self, name: str, listeners: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> None:
+        self.name = name
+        self.text = json.dumps({"static_resources": {"listeners": listeners, "clusters": clusters}}, indent=1)
+
+    def launch(self, site: Site, workers: int = 1) -> Daemon:
+        """Start it."""
+        folder = site.folder(self.name)
+        configuration = folder / "envoy.json"
+        configuration.write_text(self.text)
+        argv: list[str | Path] = [_binary(), "--config-path", configuration, "--concurrency", str(workers)]
+        return site.launch([*argv, "--disable-hot-restart", "--log-level", "error"], folder)
 
 
-def _launch_client_side(site: Site, name: str, address: Address, upstreams: tuple[Address, Address]) -> Daemon:
-    """Start the Envoy that decides: beside the caller in a sidecar mesh."""
+def _client_side(name: str, address: Address, upstreams: tuple[Address, Address], hosts: int = 0) -> _Job:
+    """Return the Envoy that decides: beside the caller in a sidecar mesh."""
     clusters = [_cluster(f"outbound|5000|{subset}|helloworld", to) for subset, to in zip(("v1", "v2"), upstreams, strict=True)]
     weights = {cluster["name"]: weight for cluster, weight in zip(clusters, (90, 10), strict=True)}
-    return _launch(site, name, [_listener(address, weights)], clusters)
+    return _Job(name, [_listener(address, weights, hosts)], clusters)
 
 
 class Envoy(Peer):
-    """One hop: a single Envoy that does what the gateway does."""
+    """One hop: a single Envoy that does what the gateway does.
 
-    name: ClassVar[str] = "envoy"
+    Args:
+        workers: how many.
+        hosts: of the table, besides the Service.
+    """
+
+    name = "envoy"
+
+    def __init__(self, *, workers: int = 1, hosts: int = 0) -> None:
+        self._workers = workers
+        self._hosts = hosts
 
     def version(self) -> str:
         """See Peer."""
@@ -164,7 +187,9 @@ class Envoy(Peer):
     def start(self, site: Site) -> Running:
         """See Peer."""
         address = free_address()
-        return Running(address=address, daemons=(_launch_client_side(site, self.name, address, site.upstreams),))
+        job = _client_side(self.name, address, site.upstreams, self._hosts)
+        configuration = {} if self._hosts else {"envoy.json": job.text}
+        return Running(address=address, daemons=(job.launch(site, self._workers),), configuration=configuration)
 
 
 class EnvoyTwice(Peer):
@@ -174,7 +199,7 @@ class EnvoyTwice(Peer):
     under full load latency and requests/s show what two hops cost in CPU, not two machines in parallel.
     """
 
-    name: ClassVar[str] = "envoy-two-hops"
+    name = "envoy-two-hops"
 
     def version(self) -> str:
         """See Peer."""
@@ -185,6 +210,11 @@ class EnvoyTwice(Peer):
         inbound = (free_address(), free_address())
         clusters = [_cluster(f"inbound|{n}", upstream) for n, upstream in enumerate(site.upstreams)]
         listeners = [_listener(at, {cluster["name"]: 1}) for at, cluster in zip(inbound, clusters, strict=True)]
-        callee = _launch(site, f"{self.name}-callee", listeners, clusters)
         address = free_address()
-        return Running(address=address, daemons=(_launch_client_side(site, f"{self.name}-caller", address, inbound), callee))
+        caller = _client_side(f"{self.name}-caller", address, inbound)
+        callee = _Job(f"{self.name}-callee", listeners, clusters)
+        return Running(
+            address=address,
+            daemons=(caller.launch(site), callee.launch(site)),
+            configuration={"envoy.json of the caller": caller.text, "envoy.json of the callee": callee.text},
+        )

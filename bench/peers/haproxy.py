@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from bench.net import free_address
 from bench.peers.base import Peer, Running, first_line, program
@@ -28,6 +28,7 @@ defaults
 frontend in
   bind {address[0]}:{address[1]}
   option forwardfor
+  http-request set-header X-Request-Id %[uuid] unless {{ req.hdr(X-Request-Id) -m found }}
   default_backend helloworld
 backend helloworld
   balance roundrobin
@@ -38,9 +39,9 @@ backend helloworld
 
 
 class Haproxy(Peer):
-    """HAProxy on one thread with connection reuse and retries."""
+    """HAProxy on one thread with connection reuse, retries, X-Request-Id and X-Forwarded-For; it always counts statistics."""
 
-    name: ClassVar[str] = "haproxy"
+    name = "haproxy"
 
     def version(self) -> str:
         """See Peer."""
@@ -52,6 +53,7 @@ class Haproxy(Peer):
         folder = site.folder(self.name)
         configuration = folder / "haproxy.cfg"
         first, second = site.upstreams
-        configuration.write_text(_CONFIGURATION.format(address=address, first=first, second=second))
+        text = _CONFIGURATION.format(address=address, first=first, second=second)
+        configuration.write_text(text)
         daemon = site.launch([program("haproxy", package="haproxy"), "-db", "-f", configuration], folder)
-        return Running(address=address, daemons=(daemon,))
+        return Running(address=address, daemons=(daemon,), configuration={configuration.name: text})
