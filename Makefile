@@ -11,9 +11,13 @@ SHELL       := /bin/bash
 
 PYTHON ?= python3
 VENV   ?= .venv
-CONFIG ?= deploy/samples/helloworld
+CONFIG ?= deploy/samples/helloworld-laptop
 CASES  ?= tests/cases
 ONLY   ?=
+HUB    ?=
+TAG    ?=
+REV    ?=
+MINUTES ?= 60
 ARGS   ?=
 
 BIN := $(VENV)/bin
@@ -24,7 +28,7 @@ FUZZ_STAMP  := $(VENV)/.stamp-fuzz
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9.-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Environment ---------------------------------------------------------------------------------------------------------------
 
@@ -54,7 +58,7 @@ install: $(DEV_STAMP) ## make the virtual environment with everything for develo
 
 .PHONY: lock
 lock: $(DEV_STAMP) ## resolve requirements/*.txt again, ignoring releases of the last seven days
-	@$(call compile,runtime,)
+	@$(call compile,runtime,--extra otel)
 	@$(call compile,dev,--group pyproject.toml:dev --constraint requirements/runtime.txt)
 	@$(call compile-group,build,--group pyproject.toml:build --constraint requirements/dev.txt)
 	@$(call compile-group,bench,--group pyproject.toml:bench)
@@ -83,17 +87,22 @@ run: $(DEV_STAMP) ## run the gateway on a directory of Kubernetes YAML (CONFIG=d
 test: $(DEV_STAMP) ## run all tests
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
 
+.PHONY: e2e
+e2e: $(DEV_STAMP) ## run the end-to-end tests: a cluster in network namespaces, under load (needs root, iproute2, nftables)
+	@$(BIN)/python -m tests.e2e $(ARGS)
+
 .PHONY: cases
 cases: $(DEV_STAMP) ## run behavioural cases against a real gateway (CASES=file.yaml or directory, ONLY=id)
 	@$(BIN)/python -m tests.cases $(CASES) $(addprefix --only=,$(ONLY)) $(ARGS)
 
 .PHONY: lint
-lint: $(DEV_STAMP) ## style, formatting, types, import contracts, spelling
+lint: $(DEV_STAMP) ## style, formatting, types, import contracts, spelling, Dockerfile
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
+	@$(BIN)/hadolint Dockerfile
 
 .PHONY: format
 format: $(DEV_STAMP) ## format the code and repair what ruff can
@@ -129,21 +138,64 @@ hooks: $(DEV_STAMP) ## check every commit before it is made (git hooks, no netwo
 bench-quick: $(BENCH_STAMP) ## compare with nginx, HAProxy and Envoy in under a minute
 	@$(BIN)/python -m bench quick $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: $(BENCH_STAMP) ## watch a cluster of 5,000 Services and 50,000 endpoints, and follow 200 changes a second
+	@$(BIN)/python -m bench scale $(ARGS)
+
+.PHONY: soak
+soak: $(DEV_STAMP) ## mixed traffic, faults, changes and restarts for MINUTES=60, and nothing may fail, grow or drift
+	@$(BIN)/python -m bench soak --minutes $(MINUTES) $(ARGS)
+
 .PHONY: bench
-bench: $(BENCH_STAMP) ## micro-benchmarks of the hot path, then the comparison
-	@$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only -p no:randomly $(ARGS)
-	@$(BIN)/python -m bench quick
+bench: $(BENCH_STAMP) ## compare with nginx, HAProxy and Envoy in every respect, in about ten minutes (ARGS=--short: one)
+	@$(BIN)/python -m bench full $(ARGS)
+
+.PHONY: bench-report
+bench-report: $(DEV_STAMP) ## write docs/performance.md and its plots from what make bench has measured
+	@$(BIN)/python -m bench document $(ARGS)
+
+.PHONY: bench-micro
+bench-micro: $(DEV_STAMP) ## time the steps of the hot path one by one
+	@$(BIN)/python -m pytest bench/micro --benchmark-enable --benchmark-only -p no:randomly $(ARGS)
+
+.PHONY: bench-compare
+bench-compare: $(BENCH_STAMP) ## compare this working tree with a revision: what a change costs or saves (REV=main)
+	@[[ -n "$(REV)" ]] || { echo "make: REV is missing, the revision to compare with; for example REV=main" >&2; exit 1; }
+	@$(BIN)/python -m bench compare "$(REV)" $(ARGS)
 
 ## Package -------------------------------------------------------------------------------------------------------------------
+
+.PHONY: screenshots
+screenshots: $(DEV_STAMP) ## take the pictures of docs/dashboard.md again (needs chromium; takes three minutes)
+	@$(BIN)/python -m tests.screenshots docs/images $(ARGS)
+
+.PHONY: crds
+crds: $(DEV_STAMP) ## write deploy/crds again, from the resources that routing reads
+	@$(BIN)/python -m acmgproxy.ctl.manifests.crds deploy/crds
 
 .PHONY: build
 build: $(DEV_STAMP) ## make the wheel and the source archive in dist/
 	@rm -rf dist
 	@$(BIN)/python -m hatchling build
 
+# The engine is looked for when it is needed: only these two targets need one.
+define build-image
+  engine=$$(command -v docker || command -v podman) || \
+    { echo "make: neither docker nor podman found; install one of them to make an image" >&2; exit 1; }; \
+  revision=$$(git rev-parse HEAD 2>/dev/null || echo unknown); \
+  "$$engine" build --tag "$(1)" --build-arg VERSION="$(2)" --build-arg REVISION="$$revision" $(ARGS) .
+endef
+
 .PHONY: image
-image: ## make the container image acmgproxy:dev (needs docker or podman)
-	@$$(command -v docker || command -v podman) build --tag acmgproxy:dev .
+image: ## make the container image acmgproxy:dev for this machine (needs docker or podman)
+	@$(call build-image,acmgproxy:dev,dev)
+
+.PHONY: docker.acmg
+docker.acmg: ## make the container image HUB/acmgproxy:TAG (HUB=registry.example.com/mesh TAG=0.1.0)
+	@[[ -n "$(HUB)" ]] || { echo "make: HUB is missing, the registry and path of the image; for example HUB=registry.example.com/mesh" >&2; exit 1; }
+	@[[ -n "$(TAG)" ]] || { echo "make: TAG is missing, the image's tag; for example TAG=0.1.0" >&2; exit 1; }
+	@$(call build-image,$(HUB)/acmgproxy:$(TAG),$(TAG))
+	@echo "made $(HUB)/acmgproxy:$(TAG); next: docker push $(HUB)/acmgproxy:$(TAG), acmgctl install --set hub=$(HUB) --set tag=$(TAG)"
 
 .PHONY: clean
 clean: ## remove everything the other targets made
